@@ -300,6 +300,21 @@ class PseudoLabel(Record):
     accepted: bool
 
 
+class SuspectGold(Record):
+    """A gold that the samples of its problem speak against: `votes` of `n` agree on `answer`, and
+    `correct` of them gave the gold.
+    """
+
+    foreign = frozenset({"gold", "answer"})
+
+    problem_id: str
+    gold: str
+    answer: str
+    votes: Int64
+    n: Int64
+    correct: Int64
+
+
 class JudgeReply(Record):
     """What a judge replied about one undecided answer. `key` is the identity of judge, prompt and
     sampling: nothing is asked twice.

@@ -55,6 +55,9 @@ _TAGS = (
     _Tags("kimi", "◁think▷", "◁/think▷"),
     _Tags("gemma", "<|channel>thought", "<channel|>"),
 )
+_ANY_TAG = re.compile(
+    "|".join(re.escape(tag) for tags in _TAGS for tag in (tags.opener, tags.closer))
+)
 _ANALYSIS = "<|channel|>analysis<|message|>"
 _OPENERS = (_ANALYSIS, *(tags.opener for tags in _TAGS))
 
@@ -89,6 +92,28 @@ def ends_in_empty_block(prompt: str) -> bool:
 def ends_in_tag(prompt: str) -> bool:
     """Whether a prompt ends with what opens a block of reasoning, or with an empty one."""
     return bool(opener_at_end(prompt)) or ends_in_empty_block(prompt)
+
+
+def holds_tag(text: str) -> bool:
+    """Whether a tag of reasoning stands in a text, in whatever shape."""
+    return _ANY_TAG.search(text) is not None
+
+
+# What begins and ends turns and texts in the tokenizers of well-known models.
+_WELL_KNOWN = re.compile(
+    r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</?s>|<(?:bos|eos|pad)>"
+    r"|<(?:start|end)_of_turn>|\[/?(?:INST|SYSTEM_PROMPT)\]"
+)
+
+
+def well_known_token(text: str) -> str:
+    """The first string in a text that is a special token to well-known models; empty without one.
+    For texts whose tokenizer is elsewhere. Tags of reasoning, which prompts name, are none.
+    """
+    match = _WELL_KNOWN.search(text)
+    if match is None:
+        return ""
+    return match[0]
 
 
 def split(

@@ -50,6 +50,15 @@ def test_a_table_of_no_filter_stops_a_run_before_it_starts(tmp_path: Path) -> No
         check(job)
 
 
+def test_a_tokenizer_that_no_filter_can_count_with_stops_a_run_before_it_starts(
+    tmp_path: Path,
+) -> None:
+    table = {"tokenizer": str(tmp_path / "no such")}
+    job = planned(tmp_path, examples={"filters": {"student_tokens": table}})
+    with pytest.raises(ConfigError, match="no such folder"):
+        check(job)
+
+
 HALVES = ("teacher", "base", "learnt from", "measured", "lora base")
 
 

@@ -1,7 +1,8 @@
-"""`list` and `copy`: the files that come with us."""
+"""`list` and `copy`: the files, and the filters, that come with us."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -15,25 +16,55 @@ from reasondistill.cli.console import (
     out,
 )
 from reasondistill.config import resources
+from reasondistill.curation.filters import ExampleFilter, all_filters
 from reasondistill.errors import ConfigError
-from reasondistill.sections import read_toml
+from reasondistill.sections import Section, read_toml
 
-_LISTED = ("prompts", "pipelines", "benchmarks", "clusters")
+_LISTED = ("prompts", "pipelines", "benchmarks", "clusters", "filters")
 _COPIED = ("pipelines", "prompts", "benchmarks", "clusters", "orchestrators")
 
 
 @app.command(name="list", epilog="Example:\n\n  reasondistill list pipelines")
 def list_command(
-    kind: Annotated[str, typer.Argument(help="prompts, pipelines, benchmarks or clusters")],
+    kind: Annotated[
+        str, typer.Argument(help="prompts, pipelines, benchmarks, clusters or filters")
+    ],
 ) -> None:
-    """The files of a kind that are at hand, with a line about each."""
+    """The files of a kind that are at hand, with a line about each; the filters of traces with what
+    each drops and its settings.
+    """
     if kind not in _LISTED:
         known = ", ".join(_LISTED)
         raise ConfigError(f"list {kind}: unknown. Known: {known}.")
     table = Table(box=None, show_header=False)
+    if kind == "filters":
+        for one in all_filters():
+            if one.has_own_table:
+                settings = f"[dim]{named(defaults_of(one.settings))}[/]"
+                table.add_row(f"[bold]{named(one.name)}[/]", named(first_words(one)), settings)
+        out.print(table)
+        return
     for name, path in resources.available(kind).items():
         table.add_row(f"[bold]{named(name)}[/]", named(about(path)), f"[dim]{named(path)}[/]")
     out.print(table)
+
+
+def first_words(one: ExampleFilter) -> str:
+    """What a filter drops: the first paragraph of what it says of itself."""
+    return " ".join(one.about.partition("\n\n")[0].split())
+
+
+def defaults_of(settings: type[Section]) -> str:
+    """`least_words = 20, copied = 0.8`; a key without a default alone."""
+    keys: list[str] = []
+    for name, field in settings.model_fields.items():
+        if field.is_required():
+            keys.append(name)
+        elif field.default is not None:
+            keys.append(f"{name} = {json.dumps(field.default)}")
+        else:
+            keys.append(f"{name} (unset)")
+    return ", ".join(keys)
 
 
 def about(path: Path) -> str:

@@ -21,6 +21,9 @@ class ExampleSettings(Section):
     `outcomes` are the outcomes that make a trace usable. `min_tokens` and `max_tokens` bound the
     generated tokens. `validation` is a share of *problems*. `filters` has a table for each further
     filter, by name (curation/filters).
+
+    A gold is under suspicion when more than `suspect_share` of a problem's samples, and two, agree
+    on another answer; `suspect_golds = "leave_out"` makes no examples of such problems.
     """
 
     select: Literal["all", "shortest", "longest", "random", "first"] = "all"
@@ -35,6 +38,12 @@ class ExampleSettings(Section):
     # Written only where there are any, so that the fingerprint of runs without them stays the same.
     filters: dict[str, dict[str, Any]] = Field(
         default_factory=dict[str, dict[str, Any]], exclude_if=lambda filters: not filters
+    )
+    suspect_golds: Literal["keep", "leave_out"] = Field(
+        default="keep", exclude_if=lambda choice: choice == "keep"
+    )
+    suspect_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.5, exclude_if=lambda share: share == 0.5
     )
     prompt: str | None = None
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.05

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reasondistill.records import Graded, Problem, Split
+from reasondistill.records import Graded, Problem, Split, SuspectGold
 from reasondistill.runs.figures import ExamplesFigures
 
 PASS_RATE_BINS = (
@@ -23,12 +23,13 @@ PASS_RATE_BINS = (
 @dataclass(frozen=True)
 class Decision:
     """The decision about one problem's traces: `reasons` has the reason for each dropped trace's
-    id; the others are kept.
+    id; the others are kept. `suspect` is there where the traces speak against the gold.
     """
 
     problem: Problem
     pairs: tuple[Graded, ...]
     reasons: Mapping[str, str]
+    suspect: SuspectGold | None = None
 
     @property
     def kept(self) -> tuple[Graded, ...]:
@@ -62,6 +63,7 @@ class Tally:
     graders: Counter[str] = field(default_factory=Counter[str])
     problems: int = 0
     kept_problems: int = 0
+    suspects: int = 0
     _first: tuple[float, str] = (2.0, "")
     _last: tuple[float, str] = (-1.0, "")
 
@@ -89,6 +91,8 @@ class Tally:
         is assigned to a split.
         """
         self.problems += 1
+        if decision.suspect is not None:
+            self.suspects += 1
         share = decision.share_correct
         if share is not None:
             self.pass_rates[pass_rate_bin(share)] += 1
@@ -141,6 +145,7 @@ class Tally:
             pass_rate_50_75=self.pass_rates["pass_rate_50_75"],
             pass_rate_75_100=self.pass_rates["pass_rate_75_100"],
             pass_rate_100=self.pass_rates["pass_rate_100"],
+            suspect_golds=self.suspects,
         )
 
 

@@ -19,6 +19,7 @@ from reasondistill.config import (
     capabilities_of,
 )
 from reasondistill.curation.filters import active_filters
+from reasondistill.curation.filters.lengths import tokenizers_of
 from reasondistill.doctor.registry import all_checks, run_check
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.foreign_files import read_text
@@ -34,6 +35,7 @@ from reasondistill.models.weights import (
     model_folder,
     model_identity,
     named_folder,
+    tokenizer_identity,
 )
 from reasondistill.pipeline import (
     Run,
@@ -195,8 +197,12 @@ def model_of_log_probabilities(run: Run) -> None:
 
 @run_check()
 def filters(run: Run) -> None:
-    """Every table of `[examples.filters]` belongs to a filter and fits its settings."""
+    """Every table of `[examples.filters]` belongs to a filter and fits its settings; the tokenizers
+    that they name exist.
+    """
     active_filters(run.pipeline.examples)
+    for tokenizer in tokenizers_of(run.pipeline.examples):
+        tokenizer_identity(tokenizer.name, tokenizer.revision)
 
 
 @run_check()

@@ -23,10 +23,13 @@ import numpy as np
 
 from reasondistill.config import ExampleSettings
 from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
+from reasondistill.curation.filters.lengths import with_lengths
+from reasondistill.curation.filters.tools import Tools, new_pool, opened_tools
 from reasondistill.forecast.monte_carlo import LEAST, ONCE, Floats
+from reasondistill.models.counting import token_counter
 from reasondistill.models.prompts import render_assistant
 from reasondistill.pipeline.runs import FOLDERS
-from reasondistill.records import Trace, Verdict
+from reasondistill.records import Problem, Trace, Verdict
 from reasondistill.runs import layout
 from reasondistill.runs.environment import Environment
 from reasondistill.runs.figures import TracesFigures, read_student_record
@@ -172,7 +175,7 @@ def read_evidence(
         hardware=hardware_of(manifests.values()),
         is_calibration=is_calibration,
         teachers={written.model: written for written in _by_model(traces)},
-        graded=read_graded(traces, run.verdicts, settings),
+        graded=read_graded(run, settings),
         students={trained.name: trained for trained in read_students(folder / FOLDERS["students"])},
         answers=dict(read_answers(folder / FOLDERS["evals"])),
         manifests=manifests,
@@ -384,33 +387,34 @@ def read_answers(evals: Path) -> Iterator[tuple[tuple[str, str], Written]]:
             yield (folder.parent.parent.name, folder.parent.name), written
 
 
-def read_graded(traces: Path, verdicts: Path, settings: ExampleSettings) -> GradedTraces | None:
+def read_graded(run: RunFolder, settings: ExampleSettings) -> GradedTraces | None:
     """Which graded traces the settings would keep, as stage 4 decides; verdicts are one to one and
-    in order. Unknown fields are ignored. Memory is that of the usable traces' names and lengths.
+    in order. Unknown fields are ignored. Memory is that of the usable traces' names and lengths,
+    and of the problems where further filters may look at them.
+
+    Answers are compared by the default policy. Golds under suspicion are not looked for.
     """
-    path = traces / layout.TRACES
-    if not path.exists() or not verdicts.exists():
+    if not run.traces.exists() or not run.verdicts.exists():
         return None
+    problems: dict[str, Problem] = {}
+    if settings.filters and run.problems.exists():
+        for problem in read_records(run.problems, Problem, passes_foreign=True):
+            problems[problem.id] = problem
     filters = active_filters(settings)
     choices: dict[str, ProblemChoice] = {}
     samples: Counter[str] = Counter()
     written = all_row_tokens = 0
-    traces_read = read_records(path, Trace, passes_foreign=True)
-    verdicts_read = read_records(verdicts, Verdict, passes_foreign=True)
-    for trace, verdict in zip(traces_read, verdicts_read, strict=False):
-        completion = trace.completion
-        if completion.is_lost:
-            # Lost by the service: it says nothing of what the teacher writes. What is refused, is
-            # refused again.
-            continue
-        samples[trace.problem_id] += 1
-        if not completion.is_refused:
-            written += 1
-            all_row_tokens += completion.prompt_tokens + completion.tokens
-        if trace.problem_id not in choices:
-            choices[trace.problem_id] = ProblemChoice(settings, filters)
-        text = render_assistant(completion)
-        choices[trace.problem_id].see(Candidate(trace, verdict, text))
+    with opened_tools(new_pool, token_counter) as tools:
+        tools = with_lengths(tools, _candidates(run, problems, tools), settings)
+        for candidate in _candidates(run, problems, tools):
+            trace = candidate.trace
+            samples[trace.problem_id] += 1
+            if not trace.completion.is_refused:
+                written += 1
+                all_row_tokens += trace.completion.prompt_tokens + trace.completion.tokens
+            if trace.problem_id not in choices:
+                choices[trace.problem_id] = ProblemChoice(settings, filters)
+            choices[trace.problem_id].see(candidate)
     if not written:
         return None
     mean = all_row_tokens / written
@@ -428,6 +432,20 @@ def read_graded(traces: Path, verdicts: Path, settings: ExampleSettings) -> Grad
         row_tokens=_floats(tokens or [mean]),
         all_row_tokens=mean,
     )
+
+
+def _candidates(
+    run: RunFolder, problems: Mapping[str, Problem], tools: Tools
+) -> Iterator[Candidate]:
+    """The traces that were not lost by the service: those say nothing of what the teacher writes.
+    What is refused, is refused again.
+    """
+    traces = read_records(run.traces, Trace, passes_foreign=True)
+    verdicts = read_records(run.verdicts, Verdict, passes_foreign=True)
+    for trace, verdict in zip(traces, verdicts, strict=False):
+        if not trace.completion.is_lost:
+            text = render_assistant(trace.completion)
+            yield Candidate(trace, verdict, text, problems.get(trace.problem_id), tools)
 
 
 def _floats(values: Iterable[float]) -> Floats:

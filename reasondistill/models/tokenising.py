@@ -776,23 +776,6 @@ def _meets(before: str, tokens: Sequence[str]) -> bool:
     return False
 
 
-# What begins and ends turns and texts in the tokenizers of well-known models.
-_WELL_KNOWN = re.compile(
-    r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</?s>|<(?:bos|eos|pad)>"
-    r"|<(?:start|end)_of_turn>|\[/?(?:INST|SYSTEM_PROMPT)\]"
-)
-
-
-def well_known_token(text: str) -> str:
-    """The first string in a text that is a special token to well-known models; empty without one.
-    For texts whose tokenizer is elsewhere. Tags of reasoning, which prompts name, are none.
-    """
-    match = _WELL_KNOWN.search(text)
-    if match is None:
-        return ""
-    return match[0]
-
-
 _CODECS: WeakKeyDictionary[Any, _Codec] = WeakKeyDictionary()
 
 

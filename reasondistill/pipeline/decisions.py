@@ -120,6 +120,11 @@ def _read(place: str) -> Decision:
     return Decision(f"{place}, read", lambda value, base: _any_outside(value, None))
 
 
+def _tokenizers_in(tables: Any) -> list[str]:
+    """The tokenizers that tables of filters name."""
+    return [str(table["tokenizer"]) for table in tables.values() if "tokenizer" in table]
+
+
 _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
     # ---- the cluster file ------------------------------------------------------------------------
     Cluster: {
@@ -204,7 +209,10 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
     ExampleSettings: {
         "require_think": _harmless("yes or no"),
         "require_boxed": _harmless("yes or no"),
-        "filters": _harmless("settings of our own filters"),
+        "filters": Decision(
+            "settings of our own filters; a tokenizer, a folder or a hub's id, is read",
+            lambda value, base: _any_outside(_tokenizers_in(value), None),
+        ),
         "prompt": _read("a prompt"),
     },
     ArchitectureSettings: {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,7 +146,10 @@ def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
     from reasondistill.stages import examples
 
     inputs = examples.ExampleInputs(
-        run.stage("problems"), run.stage("traces"), run.stage("verdicts")
+        run.stage("problems"),
+        run.stage("traces"),
+        run.stage("verdicts"),
+        open_pool=partial(grading_pool, run),
     )
     return examples.run_examples(
         run.pipeline.examples,

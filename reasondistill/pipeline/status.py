@@ -292,7 +292,7 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     """
     here = run.layout
     files = [here.problems, here.set_aside, here.traces, here.verdicts]
-    files += [here.examples, here.dropped, here.unverified]
+    files += [here.examples, here.dropped, here.suspects, here.unverified]
     benchmarks = list(here.evals.benchmarks())
     files += [benchmark.problems for benchmark in benchmarks]
     for benchmark in benchmarks:

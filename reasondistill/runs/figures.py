@@ -176,7 +176,7 @@ class VerdictsFigures(Figures):
 class ExamplesFigures(Figures):
     """Problems and their kept traces. Tokens are those of the kept traces: mean, percentiles and
     maximum. `pass_rate_25_50` counts problems whose share of correct traces is in (25, 50] %;
-    0 and 100 have counts of their own.
+    0 and 100 have counts of their own. `suspect_golds` are those in suspects.jsonl.
     """
 
     problems: Int64 = 0
@@ -194,6 +194,7 @@ class ExamplesFigures(Figures):
     pass_rate_50_75: Int64 = 0
     pass_rate_75_100: Int64 = 0
     pass_rate_100: Int64 = 0
+    suspect_golds: Int64 = 0
 
 
 class EvalsFigures(Figures):

@@ -62,6 +62,7 @@ JUDGE_REPLIES = "judge.jsonl"
 VOTED_LABELS = "labels.jsonl"
 EXAMPLES = "examples.jsonl"
 DROPPED = "dropped.jsonl"
+SUSPECTS = "suspects.jsonl"
 UNVERIFIED = "unverified.jsonl"
 DATASET = "dataset"
 EXPORTS = "exports"
@@ -94,8 +95,18 @@ REPORT_PAGE = "report.html"
 STAGE_FILES = frozenset(
     {
         *(METRICS, PROBLEMS, SET_ASIDE, TRACES, SERVERS, TOPK, VERDICTS, JUDGE_REPLIES),
-        *(VOTED_LABELS, EXAMPLES, DROPPED, UNVERIFIED, DATASET, EXPORTS, STUDENT, MODEL, ADAPTER),
-        *(SNAPSHOTS, EVAL_RECORDS, SCORES, REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE),
+        *(VOTED_LABELS, EXAMPLES, DROPPED, SUSPECTS, UNVERIFIED, DATASET, EXPORTS),
+        *(
+            STUDENT,
+            MODEL,
+            ADAPTER,
+            SNAPSHOTS,
+            EVAL_RECORDS,
+            SCORES,
+            REPORT_JSON,
+            REPORT_MARKDOWN,
+            REPORT_PAGE,
+        ),
     }
 )
 AT_WORK = (PARTS, UNFINISHED, CHECKPOINTS, ROLLOUTS, TOKENS)
@@ -340,6 +351,11 @@ class RunFolder:
     @property
     def dropped(self) -> Path:
         return self.stage("examples") / DROPPED
+
+    @property
+    def suspects(self) -> Path:
+        """Golds that the samples of their problems speak against."""
+        return self.stage("examples") / SUSPECTS
 
     @property
     def unverified(self) -> Path:

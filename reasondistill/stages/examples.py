@@ -1,5 +1,5 @@
 """Stage 4: Trace + Verdict → Example: filter, select per problem, split by problem; what is dropped
-is kept with its reason.
+is kept with its reason, and golds that samples speak against are listed.
 
     inputs = ExampleInputs(run / "1-problems", run / "2-traces", run / "3-verdicts")
     run_examples(pipeline.examples, prompt, inputs, run / "4-examples", about={})
@@ -15,7 +15,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 from pathlib import Path
 
@@ -24,10 +24,21 @@ from reasondistill.curation import export
 from reasondistill.curation.card import CardFacts, DatasetFile, FunnelRow, dataset_card
 from reasondistill.curation.decisions import Decision, Tally
 from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
+from reasondistill.curation.filters.lengths import tokenizers_of, with_lengths
 from reasondistill.curation.filters.registry import DropReason
+from reasondistill.curation.filters.tools import (
+    NO_TOOLS,
+    OpenPool,
+    Tools,
+    new_pool,
+    opened_tools,
+)
+from reasondistill.curation.suspects import suspect_gold
 from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
+from reasondistill.models.counting import token_counter
 from reasondistill.models.prompts import NamedPrompt, render_assistant
+from reasondistill.models.weights import tokenizer_identity
 from reasondistill.records import (
     Dropped,
     Example,
@@ -35,6 +46,7 @@ from reasondistill.records import (
     Message,
     Problem,
     Split,
+    SuspectGold,
     Trace,
     Verdict,
 )
@@ -44,11 +56,13 @@ from reasondistill.runs.graded import read_graded
 VERSION = 1
 
 EXAMPLES, DROPPED, UNVERIFIED = layout.EXAMPLES, layout.DROPPED, layout.UNVERIFIED
+SUSPECTS = layout.SUSPECTS
 DATASET, EXPORTS = layout.DATASET, layout.EXPORTS
 SPLITS: tuple[Split, ...] = ("train", "validation")
 # Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to
 # fit in 100 MB.
 _BATCH = 32
+NOT_SELECTED = "not selected"
 _TELL_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -56,11 +70,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExampleInputs:
-    """The folders of the stages whose records become examples."""
+    """The folders of the stages whose records become examples, and the grader that compares answers
+    where any are compared.
+    """
 
     problems: Path
     traces: Path
     verdicts: Path
+    open_pool: OpenPool = new_pool
 
     def manifests(self) -> dict[str, store.Manifest]:
         """What each stage has finished. Raises StageError for one that is not finished."""
@@ -81,8 +98,8 @@ def run_examples(
     unverified: bool = False,
     keep_old: bool = False,
 ) -> store.Manifest:
-    """Write examples.jsonl, dropped.jsonl, dataset/ (Parquet and card) and exports/; `about` goes
-    into the card.
+    """Write examples.jsonl, dropped.jsonl, suspects.jsonl, dataset/ (Parquet and card) and
+    exports/; `about` goes into the card.
 
     With `unverified` also unverified.jsonl: what the same settings choose when nobody grades. It
     can be asked for later, as exports can. Raises StageError when an input is unfinished, inputs do
@@ -143,12 +160,15 @@ def _identity(
     """
     section = examples.model_dump(mode="json", exclude={"export"}) | {"prompt": prompt.tag}
     outputs = {name: manifest.output for name, manifest in manifests.items()}
+    for tokenizer in tokenizers_of(examples):
+        found = tokenizer_identity(tokenizer.name, tokenizer.revision)
+        outputs[f"tokenizer {tokenizer.name}"] = found
     return store.Identity("examples", VERSION, section, outputs)
 
 
 def remove_outputs(folder: Path) -> None:
     """Remove what an earlier call wrote into the folder; its manifest stays."""
-    for name in (EXAMPLES, DROPPED, UNVERIFIED):
+    for name in (EXAMPLES, DROPPED, SUSPECTS, UNVERIFIED):
         (folder / name).unlink(missing_ok=True)
     for name in (DATASET, EXPORTS):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -180,11 +200,25 @@ def decide_all(
     examples: ExampleSettings,
     *,
     verified: bool = True,
+    tools: Tools = NO_TOOLS,
 ) -> Iterator[Decision]:
     """One Decision per problem that has traces. Both inputs come in problem order. Raises
     StageError when they do not.
+
+    Golds are put under suspicion where verdicts count (`verified`).
     """
     filters = active_filters(examples, verified=verified)
+    for problem, pairs in by_problem(graded, problems):
+        decision = decide(problem, pairs, examples, filters, tools)
+        if verified:
+            decision = with_suspicion(decision, examples, tools)
+        yield decision
+
+
+def by_problem(
+    graded: Iterable[Graded], problems: Iterator[Problem]
+) -> Iterator[tuple[Problem, tuple[Graded, ...]]]:
+    """Each problem that has traces, with them. Raises StageError for traces out of order."""
     for problem_id, group in groupby(graded, key=lambda pair: pair.trace.problem_id):
         problem = next((problem for problem in problems if problem.id == problem_id), None)
         if problem is None:
@@ -192,7 +226,7 @@ def decide_all(
                 f"traces of {problem_id}: no such problem, or traces out of order. Run the "
                 "traces stage again."
             )
-        yield decide(problem, tuple(group), examples, filters)
+        yield problem, tuple(group)
 
 
 def decide(
@@ -200,6 +234,7 @@ def decide(
     pairs: Sequence[Graded],
     examples: ExampleSettings,
     filters: Sequence[DropReason] | None = None,
+    tools: Tools = NO_TOOLS,
 ) -> Decision:
     """Which of one problem's traces are kept. Each of the others gets its first reason.
 
@@ -208,12 +243,39 @@ def decide(
     choice = ProblemChoice(examples, filters)
     reasons: dict[str, str] = {}
     for pair in pairs:
-        text = render_assistant(pair.trace.completion)
-        reason = choice.see(Candidate(pair.trace, pair.verdict, text))
+        reason = choice.see(_candidate(problem, pair, tools))
         if reason is not None:
             reasons[pair.trace.id] = reason
-    reasons |= dict.fromkeys(choice.passed_over(), "not selected")
+    reasons |= dict.fromkeys(choice.passed_over(), NOT_SELECTED)
     return Decision(problem, tuple(pairs), reasons)
+
+
+def _candidate(problem: Problem, pair: Graded, tools: Tools) -> Candidate:
+    text = render_assistant(pair.trace.completion)
+    return Candidate(pair.trace, pair.verdict, text, problem, tools)
+
+
+def with_suspicion(decision: Decision, examples: ExampleSettings, tools: Tools) -> Decision:
+    """The decision with what the traces say against the gold; nothing is kept of such a problem
+    where `suspect_golds` are left out.
+    """
+    suspect = suspect_gold(decision.problem, decision.pairs, examples, tools.compare)
+    if suspect is None:
+        return decision
+    reasons = dict(decision.reasons)
+    if examples.suspect_golds == "leave_out":
+        for pair in decision.pairs:
+            if reasons.get(pair.trace.id, NOT_SELECTED) == NOT_SELECTED:
+                reasons[pair.trace.id] = "gold under suspicion"
+    return replace(decision, reasons=reasons, suspect=suspect)
+
+
+def _candidates(
+    graded: Iterable[Graded], problems: Iterator[Problem], tools: Tools
+) -> Iterator[Candidate]:
+    for problem, pairs in by_problem(graded, problems):
+        for pair in pairs:
+            yield _candidate(problem, pair, tools)
 
 
 def split_of(problem_id: str, examples: ExampleSettings) -> Split:
@@ -229,10 +291,13 @@ def _place(problem_id: str, seed: int) -> float:
 
 @dataclass(frozen=True)
 class ChosenExamples:
-    """What became of all traces: each is in one of the two."""
+    """What became of all traces: each is kept or dropped. `suspects` are golds that they speak
+    against.
+    """
 
     kept: tuple[Example, ...]
     dropped: tuple[Dropped, ...]
+    suspects: tuple[SuspectGold, ...] = ()
 
 
 def make_examples(
@@ -264,14 +329,18 @@ def make_examples(
     tally = Tally()
     chosen: list[Example] = []
     dropped: list[Dropped] = []
-    for decision in decide_all(graded, iter(problems), examples):
-        _count(tally, decision, examples)
-        chosen += _examples(decision, prompt, examples)
-        dropped += _dropped(decision)
+    suspects: list[SuspectGold] = []
+    with opened_tools(new_pool, token_counter) as tools:
+        tools = with_lengths(tools, _candidates(graded, iter(problems), tools), examples)
+        for decision in decide_all(graded, iter(problems), examples, tools=tools):
+            _count(tally, decision, examples)
+            chosen += _examples(decision, prompt, examples)
+            dropped += _dropped(decision)
+            suspects += _suspects(decision)
     move = _move_for_empty_split(tally, examples.validation)
     if move is not None:
         chosen = [move.of(example) for example in chosen]
-    return ChosenExamples(tuple(chosen), tuple(dropped))
+    return ChosenExamples(tuple(chosen), tuple(dropped), tuple(suspects))
 
 
 # ---- reading and writing -------------------------------------------------------------------------
@@ -280,9 +349,16 @@ def make_examples(
 def _decisions(
     inputs: ExampleInputs, examples: ExampleSettings, *, verified: bool = True
 ) -> Iterator[Decision]:
+    with opened_tools(inputs.open_pool, token_counter) as tools:
+        candidates = _candidates(*_read(inputs), tools)
+        tools = with_lengths(tools, candidates, examples, verified=verified)
+        yield from decide_all(*_read(inputs), examples, verified=verified, tools=tools)
+
+
+def _read(inputs: ExampleInputs) -> tuple[Iterator[Graded], Iterator[Problem]]:
     graded = read_graded(inputs.traces / layout.TRACES, inputs.verdicts / layout.VERDICTS)
     problems = store.read_records(inputs.problems / layout.PROBLEMS, Problem)
-    return decide_all(graded, problems, examples, verified=verified)
+    return graded, problems
 
 
 def _count(tally: Tally, decision: Decision, examples: ExampleSettings) -> None:
@@ -298,11 +374,14 @@ def write_decisions(
     tally: Tally,
     decisions: Iterator[Decision],
 ) -> None:
-    """Append kept and dropped to their files, a batch of problems at a time, and count."""
+    """Append what is kept, dropped or under suspicion to its file, a batch of problems at a time,
+    and count.
+    """
     last_report = time.monotonic()
     with (
         store.Shard(folder / EXAMPLES, goes_on=False) as shard,
         store.Shard(folder / DROPPED, goes_on=False) as dropped,
+        store.Shard(folder / SUSPECTS, goes_on=False) as suspects,
     ):
         batch = list(islice(decisions, _BATCH))
         while batch:
@@ -311,6 +390,7 @@ def write_decisions(
             groups = (_examples(decision, prompt, examples) for decision in batch)
             shard.append(chain.from_iterable(groups))
             dropped.append(chain.from_iterable(map(_dropped, batch)))
+            suspects.append(chain.from_iterable(map(_suspects, batch)))
             if time.monotonic() - last_report > _TELL_SECONDS:
                 last_report = time.monotonic()
                 logger.info(
@@ -332,6 +412,11 @@ def _dropped(decision: Decision) -> Iterator[Dropped]:
         reason = decision.reasons.get(trace_id)
         if reason is not None:
             yield Dropped(trace_id=trace_id, problem_id=decision.problem.id, reason=reason)
+
+
+def _suspects(decision: Decision) -> Iterator[SuspectGold]:
+    if decision.suspect is not None:
+        yield decision.suspect
 
 
 @dataclass(frozen=True)

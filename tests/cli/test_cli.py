@@ -124,6 +124,8 @@ def test_shipped_files_are_listed_and_copied(workplace: Path) -> None:
     assert "gsm8k_sft" in run(workplace, "list", "pipelines")
     assert "think" in run(workplace, "list", "prompts")
     assert "gsm8k" in run(workplace, "list", "benchmarks")
+    filters = run(workplace, "list", "filters")
+    assert "reasoning" in filters and "least_words = 20" in filters and "of_problems" in filters
     run(workplace, "copy", "gsm8k_sft", "mine.toml")
     assert "GSM8K" in (workplace / "mine.toml").read_text()
     assert "exists already" in run(workplace, "copy", "gsm8k_sft", "mine.toml", code=2)

@@ -36,7 +36,7 @@ from reasondistill.models.prompts import load_prompt
 from reasondistill.pipeline import Run, plan
 from reasondistill.records import Example, Forecast, Range, Student, Trace, TrainingFigures
 from reasondistill.runs.figures import read_forecast
-from reasondistill.runs.layout import FORECAST, FORECAST_COPY
+from reasondistill.runs.layout import FORECAST, FORECAST_COPY, RunFolder
 from reasondistill.runs.store import (
     append_metrics,
     count_lines,
@@ -510,18 +510,28 @@ def peak_of_reading(folder: Path, count: int) -> int:
         line = path.read_text(encoding="utf-8")
         copies = [line.replace("gsm_symbolic/train/0:0", f"gsm/{copy}:0") for copy in range(count)]
         path.write_text("".join(copies), encoding="utf-8")
-    read_graded(*files_of(run), ExampleSettings())  # what is imported late is there
+    read_graded(RunFolder(run), ExampleSettings())  # what is imported late is there
     tracemalloc.start()
-    graded = read_graded(*files_of(run), ExampleSettings())
+    graded = read_graded(RunFolder(run), ExampleSettings())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert graded is not None and graded.samples.sum() == count and graded.usable.sum() == 0
     return peak
 
 
-def files_of(folder: Path) -> tuple[Path, Path]:
-    """The folder of traces and the file of verdicts."""
-    return folder / "2-traces", folder / "3-verdicts" / "verdicts.jsonl"
+def test_a_forecast_filters_as_the_examples_stage_does(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "like", until="verdicts", problems=30, n=2, right={"teacher": 1.0})
+    tables: dict[str, dict[str, Any]] = {
+        "length_percentiles": {"highest": 50},
+        "reasoning": {"least_words": 1},
+        "language": {},
+    }
+    settings = ExampleSettings(filters=tables)
+    inputs = ExampleInputs(run / "1-problems", run / "2-traces", run / "3-verdicts")
+    made = run_examples(settings, load_prompt("think"), inputs, tmp_path / "made", about={})
+    found = read_graded(RunFolder(run), settings)
+    assert found is not None and found.usable.sum() == made.counts["out"] > 0
+    assert made.dropped["among the longest"] > 20
 
 
 # ---- what is not known ---------------------------------------------------------------------------

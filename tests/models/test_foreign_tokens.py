@@ -27,12 +27,12 @@ from reasondistill.models.tokenising import (
     rewrites_text,
     tokenise_prompt,
     tokenise_text,
-    well_known_token,
 )
 from reasondistill.records import Completion, Example, Message
 from reasondistill.stages.students.distilling.teaching import grade_item
 from reasondistill.stages.students.rows import rows_key
 from reasondistill.stages.students.tokens import Row, tokenise, tokenise_all
+from reasondistill.thinking import well_known_token
 
 transformers = pytest.importorskip("transformers")
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 from test_cli import run as command
 
-from reasondistill.config import Benchmark, Cluster, Pipeline, load_pipeline
+from reasondistill.config import Benchmark, Cluster, ExampleSettings, Pipeline, load_pipeline
 from reasondistill.errors import DataError, StageError
 from reasondistill.launch import ray_jobs, slurm
 from reasondistill.pipeline import Run, load_run, require_trust, save_run
@@ -230,6 +230,13 @@ def test_a_key_that_nobody_has_decided_about_is_shown() -> None:
     assert undecided == ["text", "anything", "is_on"]
     assert decision_of(Later, "text").is_shown("x", None)
     assert what_it_runs("cluster", {"later": "x"}) == ["cluster.later = 'x'"]
+
+
+def test_a_tokenizer_that_a_filter_reads_is_shown_where_it_lies_elsewhere(tmp_path: Path) -> None:
+    filters = decision_of(ExampleSettings, "filters")
+    known = {"phrases": {}, "student_tokens": {"tokenizer": "Qwen/Qwen3-0.6B-Base"}}
+    assert not filters.is_shown(known, None)
+    assert filters.is_shown({"student_tokens": {"tokenizer": str(tmp_path)}}, None)
 
 
 @pytest.mark.parametrize("key", ["partition", "account", "qos", "constraint"])

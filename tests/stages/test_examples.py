@@ -13,10 +13,12 @@ import pytest
 from draws import draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_model import make_tokenizer
 
 from reasondistill.config import ExampleSettings
 from reasondistill.curation.decisions import Decision, Graded, pass_rate_bin
-from reasondistill.errors import DriftError, StageError
+from reasondistill.errors import ConfigError, DriftError, StageError
+from reasondistill.models.counting import token_counter
 from reasondistill.models.prompts import NamedPrompt, Prompt
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.records import (
@@ -29,6 +31,7 @@ from reasondistill.records import (
     Outcome,
     Problem,
     Sampling,
+    SuspectGold,
     Trace,
     Verdict,
     fingerprint,
@@ -37,10 +40,13 @@ from reasondistill.runs import store
 from reasondistill.stages.examples import (
     ExampleInputs,
     decide,
+    make_examples,
     render_assistant,
     run_examples,
     split_of,
 )
+from reasondistill.stages.report.building import build_report
+from reasondistill.stages.report.facts import read_facts, read_stages
 
 PROMPT = NamedPrompt(
     name="ask", prompt=Prompt(about="a", system="Be brief.", user="Solve: {question}")
@@ -606,6 +612,180 @@ def test_an_export_can_be_asked_for_later_without_making_the_examples_again(run:
     assert not (run.out / "exports").exists()
     assert run.make(export=["sharegpt"]) == first
     assert (run.out / "exports" / "sharegpt.jsonl").exists()
+
+
+# ---- golds under suspicion -----------------------------------------------------------------------
+
+
+def doubtful(tmp_path: Path) -> Run:
+    """Three samples of problem 1 say one thing and one says the gold; problem 2 is sound."""
+    against: list[Outcome] = ["wrong", "wrong", "correct", "wrong"]
+    pairs = [graded(1, sample, outcome) for sample, outcome in enumerate(against)]
+    return Run(tmp_path, [*pairs, graded(2, 0), graded(2, 1, "wrong")])
+
+
+def test_golds_under_suspicion_are_listed_and_the_manifest_names_the_list(tmp_path: Path) -> None:
+    run = doubtful(tmp_path)
+    manifest = run.make(validation=0)
+    (suspect,) = store.read_records(run.out / "suspects.jsonl", SuspectGold)
+    assert (suspect.problem_id, suspect.gold, suspect.answer) == ("d/train/1", "1", "1")
+    assert (suspect.votes, suspect.n, suspect.correct) == (3, 4, 1)
+    assert "suspects.jsonl" in manifest.files and manifest.figures["suspect_golds"] == 1
+    assert "| suspect_golds | 1 |" in (run.out / "dataset" / "README.md").read_text()
+    assert [example.id for example in run.examples] == ["d/train/1:2", "d/train/2:0"]
+
+
+def test_problems_whose_gold_is_under_suspicion_can_be_left_out(tmp_path: Path) -> None:
+    run = doubtful(tmp_path)
+    manifest = run.make(validation=0, suspect_golds="leave_out", unverified=True)
+    assert [example.id for example in run.examples] == ["d/train/2:0"]
+    assert manifest.dropped == {"outcome wrong": 4, "gold under suspicion": 1}
+    assert run.dropped["d/train/1:2"] == "gold under suspicion"
+    # Nobody's verdict counts there, so nobody's doubt does.
+    assert len(unverified(run)) == 6
+
+
+def test_leaving_out_and_its_share_are_part_of_what_the_examples_are(tmp_path: Path) -> None:
+    run = doubtful(tmp_path)
+    first = run.make()
+    assert not {"suspect_golds", "suspect_share"} & set(first.section)
+    assert run.make(suspect_golds="keep", suspect_share=0.5) == first
+    with pytest.raises(DriftError, match="suspect_share"):
+        run.make(suspect_share=0.9)
+
+
+# ---- filters that look further -------------------------------------------------------------------
+
+
+def test_the_longest_traces_of_a_run_are_dropped_by_percentile(tmp_path: Path) -> None:
+    pairs = [graded(n, s, tokens=10 * n + s) for n in range(1, 11) for s in (0, 1)]
+    pairs += [graded(11, 0, "wrong", tokens=9_999)]
+    run = Run(tmp_path, pairs)
+    manifest = run.make(filters={"length_percentiles": {"lowest": 10, "highest": 90}})
+    assert manifest.dropped == {
+        "outcome wrong": 1,
+        "among the shortest": 2,
+        "among the longest": 2,
+    }
+    assert {name for name, why in run.dropped.items() if why == "among the longest"} == {
+        "d/train/10:0",
+        "d/train/10:1",
+    }
+
+
+def test_the_plain_function_filters_and_doubts_as_the_stage_does(tmp_path: Path) -> None:
+    against: list[Outcome] = ["wrong", "wrong", "correct", "wrong"]
+    pairs = [graded(1, sample, outcome) for sample, outcome in enumerate(against)]
+    pairs += [graded(n, s, tokens=10 * n + s) for n in range(2, 12) for s in (0, 1)]
+    tables: dict[str, dict[str, Any]] = {"length_percentiles": {}, "agreement": {}}
+    run = Run(tmp_path, pairs)
+    run.make(filters=tables, suspect_golds="leave_out")
+    chosen = make_examples(
+        list(store.read_records(run.problems / "problems.jsonl", Problem)),
+        [pair.trace for pair in pairs],
+        [pair.verdict for pair in pairs],
+        PROMPT,
+        ExampleSettings(filters=tables, suspect_golds="leave_out"),
+    )
+    assert list(chosen.kept) == run.examples
+    assert {drop.trace_id: drop.reason for drop in chosen.dropped} == run.dropped
+    assert set(run.dropped.values()) >= {"among the longest", "gold under suspicion"}
+    suspects = store.read_records(run.out / "suspects.jsonl", SuspectGold)
+    assert list(chosen.suspects) == list(suspects)
+
+
+def test_lengths_are_counted_in_the_students_own_tokens(tmp_path: Path) -> None:
+    make_tokenizer().save_pretrained(tmp_path / "student")
+    pairs = [graded(n, 0, tokens=1, text="word " * 10 * n + "\\boxed{1}") for n in (1, 2, 3)]
+    run = Run(tmp_path / "run", pairs)
+    count = token_counter(str(tmp_path / "student"))
+    texts = [render_assistant(pair.trace.completion) for pair in pairs]
+    lengths = [count(text) for text in texts]
+    assert lengths[0] is not None and lengths == sorted(set(lengths))
+    table = {"tokenizer": str(tmp_path / "student"), "most": lengths[1]}
+    manifest = run.make(validation=0, filters={"student_tokens": table})
+    assert manifest.dropped == {"too long for the student": 1}
+    assert any(name.startswith("tokenizer ") for name in manifest.identity["inputs"])
+    with pytest.raises(ConfigError, match="nowhere"):
+        run.make(filters={"student_tokens": {"tokenizer": str(tmp_path / "nowhere")}})
+
+
+# ---- random funnels ------------------------------------------------------------------------------
+
+TEXTS = (
+    "so \\boxed{1}",
+    "\\boxed{1} no \\boxed{2}",
+    "As an AI language model I say \\boxed{1}",
+    "\\boxed{1}<|im_end|>",
+    "so \\boxed{2}",
+    "",
+)
+THOUGHTS = (None, "", "let me see", "Wait, let me see. " * 5, "\\boxed{2}", "看看" * 9)
+TABLES: dict[str, dict[str, Any]] = {
+    "structure": {},
+    "repetition": {},
+    "language": {},
+    "phrases": {},
+    "reasoning": {"least_words": 2},
+    "agreement": {},
+    "length_percentiles": {"lowest": 20, "highest": 80},
+    "of_problems": {"ids": ["d/train/1", "d/train/0"]},
+}
+SAMPLES = st.tuples(
+    st.sampled_from(OUTCOMES),
+    st.integers(1, 30),
+    st.sampled_from(TEXTS),
+    st.sampled_from(THOUGHTS),
+)
+
+
+@given(
+    samples=st.lists(st.lists(SAMPLES, min_size=1, max_size=5), min_size=1, max_size=5),
+    tables=st.sets(st.sampled_from(sorted(TABLES))),
+    suspect_golds=st.sampled_from(["keep", "leave_out"]),
+    select=st.sampled_from(["all", "shortest"]),
+    outcomes=st.sampled_from([("correct",), OUTCOMES]),
+)
+@settings(max_examples=draws(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_counts_add_up_in_files_manifest_card_and_report_whatever_is_filtered(
+    tmp_path_factory: pytest.TempPathFactory,
+    samples: list[list[tuple[Outcome, int, str, str | None]]],
+    tables: set[str],
+    **keys: Any,
+) -> None:
+    pairs = [
+        graded(number, sample, outcome, tokens=tokens, text=text, reasoning=thought)
+        for number, group in enumerate(samples)
+        for sample, (outcome, tokens, text, thought) in enumerate(group)
+    ]
+    run = Run(tmp_path_factory.mktemp("run"), pairs)
+    filters = {name: TABLES[name] for name in tables}
+    try:
+        manifest = run.make(filters=filters, **keys)
+    except StageError:
+        assert not run.examples and len(run.dropped) == len(pairs)
+        return
+    by_reason = Counter(run.dropped.values())
+    assert sorted([*run.dropped, *(one.id for one in run.examples)]) == sorted(
+        pair.trace.id for pair in pairs
+    )
+    assert manifest.dropped == by_reason
+    assert manifest.counts["in"] == len(pairs)
+    assert manifest.counts["out"] == len(run.examples) == len(pairs) - by_reason.total()
+    suspects = list(store.read_records(run.out / "suspects.jsonl", SuspectGold))
+    assert manifest.figures["suspect_golds"] == len(suspects)
+    if keys["suspect_golds"] == "leave_out":
+        doubted = {suspect.problem_id for suspect in suspects}
+        assert doubted.isdisjoint(one.problem_id for one in run.examples)
+    card = (run.out / "dataset" / "README.md").read_text(encoding="utf-8")
+    funnel = f"| examples | {len(pairs)} | {len(run.examples)} |"
+    (row,) = [line for line in card.splitlines() if line.startswith(funnel)]
+    assert all(f"{reason}: {count}" in row for reason, count in by_reason.items())
+    stages = read_stages(run.folder, besides=run.folder / "7-report")
+    report = build_report(read_facts(run.folder, stages, traces=0))
+    (step,) = [step for step in report.funnel if step.stage == "4-examples"]
+    assert step.came_in == step.came_out + sum(step.dropped.values()) == len(pairs)
+    assert step.dropped == by_reason
 
 
 # ---- the stage -----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from fake_run import STAGES, fail_samples, fake_run
 from reasondistill.config import ReportSettings
 from reasondistill.errors import StageError
 from reasondistill.grading import GradingPool
-from reasondistill.records import Student, Trace
+from reasondistill.records import Student, SuspectGold, Trace
 from reasondistill.runs.store import read_manifest, read_records, write_manifest, write_records
 from reasondistill.stages import evals
 from reasondistill.stages.report import plots, run_report
@@ -177,6 +177,26 @@ def test_funnel_adds_up_from_problems_to_examples(report: Path) -> None:
     assert sum(steps["3-verdicts"]["parts"].values()) == steps["2-traces"]["out"] == 120
     assert sum(steps["4-examples"]["parts"].values()) == steps["4-examples"]["out"]
     assert "set aside: duplicate question" in page_of(report)
+
+
+def test_golds_under_suspicion_are_counted_and_the_first_are_shown(run: Path) -> None:
+    folder = run / "4-examples"
+    suspects = [
+        SuspectGold(problem_id=f"p/{n}", gold=HOSTILE, answer=f"said-{n}", votes=3, n=4, correct=1)
+        for n in range(7)
+    ]
+    write_records(folder / "suspects.jsonl", suspects)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    figures = manifest.figures | {"suspect_golds": 7}
+    write_manifest(folder, replace(manifest, figures=figures))
+    made = make(run)
+    assert [row["answer"] for row in json_of(made)["suspects"]] == [f"said-{n}" for n in range(5)]
+    words = "7 problems have samples that agree with each other and not with the gold"
+    for text in (page_of(made), (made / "report.md").read_text(encoding="utf-8")):
+        assert words in text and "They make examples like others" in text and "3 of 4" in text
+        assert "said-4" in text and "said-5" not in text and "<script>alert" not in text
+    Outline(page_of(made))
 
 
 def test_traces_to_read_are_a_mix_of_outcomes_with_question_gold_and_reason(report: Path) -> None:

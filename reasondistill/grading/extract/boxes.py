@@ -392,3 +392,27 @@ def _is_link(between: str, gold: bool) -> bool:
     if len(between) > 60 or _LINK.match(between) is None:
         return False
     return gold or bool(between.strip())
+
+
+def boxed_answers(text: str) -> list[str]:
+    """What the boxes near the last one say, first to last. Those that are parts of one answer are
+    one; those that only speak of a box, or that the words beside them deny, are none.
+    """
+    start = last_box_start(text, len(text))
+    last = None if start is None else _box_at(text, start, len(text))
+    if last is None:
+        return []
+    boxes = [*boxes_before(text, last.start), last]
+    boxes = [box for box in boxes if not is_mention(box) and not denies_box(text, box)]
+    if len(boxes) > 1 and are_parts(text, boxes):
+        return [", ".join(box.content for box in boxes)]
+    answers: list[str] = []
+    end = 0
+    for box in boxes:
+        between = _NOISE.sub(" ", text[end : box.start])
+        if answers and _is_link(between, gold=False):
+            answers[-1] += f", {box.content}"
+        else:
+            answers.append(box.content)
+        end = box.end
+    return answers

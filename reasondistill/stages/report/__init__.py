@@ -6,9 +6,9 @@
 It reads manifests, metrics and records that the stages left, and says what is there: a run that has
 only traces gets a report of its traces. `report.json` is for scripts: `scores`, `differences` (95
 %), `funnel`, `stages`, `students`; `missing` (sentences), `refused` and `lost` where samples
-failed; `groups` with students of several seeds; `methods`, `costs` and `sizes` where methods are
-compared; `forecast` where one was made. `ReportFile` is its content as a record, and
-`reasondistill schema report` prints its JSON Schema.
+failed; `suspects`, the first golds under suspicion; `groups` with students of several seeds;
+`methods`, `costs` and `sizes` where methods are compared; `forecast` where one was made.
+`ReportFile` is its content as a record, and `reasondistill schema report` prints its JSON Schema.
 """
 
 from __future__ import annotations

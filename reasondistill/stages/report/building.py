@@ -41,6 +41,8 @@ def build_report(facts: Facts) -> ReportFile:
     missing = wording.missing(facts)
     if missing:
         changes |= {"missing": tuple(missing), "refused": facts.refused, "lost": facts.lost}
+    if facts.suspects:
+        changes["suspects"] = facts.suspects
     if methods.has_methods(facts):
         changes["methods"] = tuple(methods.method_rows(facts))
         changes["costs"] = tuple(methods.costs(facts))

@@ -4,7 +4,7 @@ them.
     ReportFile.model_validate_json((run / "7-report" / "report.json").read_bytes()).scores[0].mean
 
 Shares and differences are fractions of 1. What a run does not have is an empty list; a key that
-only some runs have (`groups`, `missing`, `methods`, `forecast`) is absent there.
+only some runs have (`groups`, `missing`, `suspects`, `methods`, `forecast`) is absent there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from reasondistill.records import (
     Score,
     SeedSpread,
     Student,
+    SuspectGold,
 )
 from reasondistill.runs.scores import Overlap, PromptSpread
 
@@ -160,6 +161,7 @@ class ReportFile(Record):
     missing: tuple[str, ...] | None = None
     refused: dict[str, dict[str, dict[str, str]]] | None = None
     lost: dict[str, dict[str, tuple[str, ...]]] | None = None
+    suspects: tuple[SuspectGold, ...] | None = None
     methods: tuple[MethodRow, ...] | None = None
     costs: tuple[Cost, ...] | None = None
     sizes: tuple[Size, ...] | None = None

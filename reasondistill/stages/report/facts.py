@@ -12,6 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from reasondistill.records import (
     Score,
     SeedSpread,
     Student,
+    SuspectGold,
     Trace,
     fingerprint,
 )
@@ -58,6 +60,7 @@ from reasondistill.runs.store import (
 PROBLEMS, TRACES, VERDICTS, EXAMPLES, STUDENTS, EVALS, _ = layout.FOLDERS.values()
 LATENCIES = f"{EVALS}/*/*/{layout.LATENCY}"
 NOT_GRADED = "not graded"
+_MOST_SUSPECTS = 5
 
 Value = TypeVar("Value")
 
@@ -179,6 +182,8 @@ class Facts:
     missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
     # Stage → the places that it was made from and that have changed since.
     stale: Mapping[str, Sequence[str]] = field(default_factory=dict[str, "list[str]"])
+    # The first golds of those that samples speak against; the manifest counts all.
+    suspects: tuple[SuspectGold, ...] = ()
     refused: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict[str, Any])
     lost: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict[str, Any])
 
@@ -312,6 +317,7 @@ def read_facts(
         forecast=read_forecast(here.forecast),
         missing=missing,
         stale=_stale(run, stages),
+        suspects=_first_suspects(here.suspects),
         refused=summary.refused,
         lost=summary.lost,
     )
@@ -481,6 +487,12 @@ def _first_example(path: Path) -> Example | None:
     if not path.exists() or not count_lines(path):
         return None
     return next(iter(read_records(path, Example)), None)
+
+
+def _first_suspects(path: Path) -> tuple[SuspectGold, ...]:
+    if not path.exists():
+        return ()
+    return tuple(islice(read_records(path, SuspectGold), _MOST_SUSPECTS))
 
 
 # ---- students ------------------------------------------------------------------------------------

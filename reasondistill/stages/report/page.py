@@ -108,6 +108,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "evidence", "Behind the scores", evidence_section(facts)
     yield "published", "Published numbers", published_section(facts)
     yield "funnel", "From problems to examples", _funnel(facts)
+    yield "suspects", "Golds under suspicion", _suspects(facts)
     yield "training", "Training", _training(facts)
     yield "lengths", "Lengths", _lengths(facts)
     yield "timings", "Time and speed", _timings(facts)
@@ -150,6 +151,13 @@ def _swatch(line: str) -> str:
     if ": " in name:
         outcome = "dropped"
     return f'<i class="{tone(outcome)}"></i>'
+
+
+def _suspects(facts: Facts) -> str:
+    if not facts.suspects:
+        return ""
+    note = text(wording.suspects_note(facts))
+    return f"<p>{note}</p>{plain(wording.suspects_table(facts))}"
 
 
 # ---- training ------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from operator import attrgetter
 
 from reasondistill.config import CONTROLS
 from reasondistill.durations import duration
+from reasondistill.foreign_text import shortened
 from reasondistill.records import OUTCOMES, Difference, Score, Student
-from reasondistill.runs.figures import VerdictsFigures, WorkFigures
+from reasondistill.runs.figures import ExamplesFigures, VerdictsFigures, WorkFigures
 from reasondistill.runs.missing import REFUSED, in_brackets
 from reasondistill.runs.store import Manifest
 from reasondistill.stages.report.facts import (
@@ -255,6 +256,33 @@ def funnel_words(step: FunnelStep) -> list[str]:
     for reason, count in most_first:
         words.append(f"{whole(count)} {step.verb}: {label(reason)}")
     return words
+
+
+def suspects_note(facts: Facts) -> str:
+    """How many golds are under suspicion; empty where none is."""
+    for stage in facts.stages:
+        if stage.place == EXAMPLES and facts.suspects:
+            count = ExamplesFigures.of(stage.manifest).suspect_golds
+            problems = "problem has" if count == 1 else "problems have"
+            fate = "They make examples like others"
+            if stage.manifest.section.get("suspect_golds") == "leave_out":
+                fate = "They make no examples"
+            return (
+                f"{whole(count)} {problems} samples that agree with each other and not with the "
+                f"gold: either the gold is wrong, or the question misleads its teacher. {fate}; "
+                f"all are in {EXAMPLES}/suspects.jsonl."
+            )
+    return ""
+
+
+def suspects_table(facts: Facts) -> Table:
+    """The first golds under suspicion."""
+    rows: list[tuple[str, ...]] = []
+    for suspect in facts.suspects:
+        answers = (shortened(text, 200) for text in (suspect.gold, suspect.answer))
+        votes = f"{suspect.votes} of {suspect.n}"
+        rows.append((suspect.problem_id, *answers, votes, whole(suspect.correct)))
+    return Table(("problem", "gold", "samples say", "how many", "say the gold"), tuple(rows), 3)
 
 
 def label(name: str) -> str:

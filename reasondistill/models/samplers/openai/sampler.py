@@ -55,10 +55,9 @@ from reasondistill.models.samplers.requests import (
     failed,
     opened_by_turns,
 )
-from reasondistill.models.tokenising import well_known_token
 from reasondistill.records import Completion, Message
 from reasondistill.secrets import masked
-from reasondistill.thinking import ReasoningFormat
+from reasondistill.thinking import ReasoningFormat, well_known_token
 
 try:
     import httpx

@@ -1,0 +1,120 @@
+"""`[examples.filters.repetition]`: texts that say the same again and again."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from reasondistill.curation.filters.registry import Candidate, example_filter
+from reasondistill.sections import Section
+
+Count = Annotated[int, Field(ge=2)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Ratio = Annotated[float, Field(gt=1)]
+
+_PARAGRAPH = re.compile(r"\n\s*\n")
+# An end of a sentence is a sign and a space, or the end of a line: `3.14` is none.
+_SENTENCE = re.compile(r"[.!?。！？\n]+(?:(?<=[。！？\n])|(?=\s))\s*")
+_LIST_ITEM = re.compile(r"\s*(?:[-*•]|\d{1,3}[.)])\s")
+_FORMULA = re.compile(r"[\\=<>^_$`{}|]|\d\s*[-+*/×÷]\s*\d")
+# Shorter ones ("Yes.", "}") say nothing by being there again.
+_LEAST_CHARACTERS = 5
+
+
+class Repetition(Section):
+    """A text is dropped when one paragraph stands in it `paragraphs` times, one sentence so many
+    times `in_a_row`, or `sentences` times in all; when a larger share than `n_grams` of its runs of
+    `n` words were there before; or when zlib packs it by more than `compression`.
+
+    Counts are for prose: formulas and code may repeat twice as often, items of a list three times.
+    Shares and ratios are measured on texts of `least_words` words or more.
+    """
+
+    paragraphs: Count = 10
+    in_a_row: Count = 4
+    sentences: Count = 40
+    n: Annotated[int, Field(ge=1, le=100)] = 8
+    n_grams: Share = 0.3
+    compression: Ratio = 6.0
+    least_words: Count = 200
+
+
+@example_filter(Repetition)
+def repetition(candidate: Candidate, settings: Repetition) -> str | None:
+    """A paragraph or sentence too often, too many runs of words again, or a text that packs too
+    well.
+
+    Counts and allowances are those of open-instruct's `filter_ngram_repetitions`: ×2 for formulas
+    and code, ×3 for lists. The share of repeated word n-grams is after Gopher (Rae et al. 2021,
+    arXiv 2112.11446), its default and that of the compression ratio our own. Words stand between
+    spaces: single signs would make eight of one formula.
+    """
+    text = candidate.written
+    paragraphs = [part.strip() for part in _PARAGRAPH.split(text)]
+    if _is_too_often(Counter(paragraphs), settings.paragraphs):
+        return "repeats a paragraph"
+    sentences = [part.strip() for part in _SENTENCE.split(text) if part]
+    if _is_too_often(Counter(sentences), settings.sentences):
+        return "repeats a sentence"
+    if _stands_in_a_row(sentences, settings.in_a_row):
+        return "repeats a sentence"
+    words = text.split()
+    if len(words) < settings.least_words:
+        return None
+    if share_repeated(words, settings.n) > settings.n_grams:
+        return "repeats its words"
+    if compression_ratio(text) > settings.compression:
+        return "packs too well"
+    return None
+
+
+def _is_too_often(counts: Counter[str], most: int) -> bool:
+    for part, count in counts.items():
+        if count >= most and len(part) >= _LEAST_CHARACTERS and count >= most * _allowance(part):
+            return True
+    return False
+
+
+def _stands_in_a_row(parts: Sequence[str], most: int) -> bool:
+    before, count = "", 0
+    for part in parts:
+        if part != before:
+            before, count = part, 0
+        count += 1
+        if count >= most and len(part) >= _LEAST_CHARACTERS and count >= most * _allowance(part):
+            return True
+    return False
+
+
+def _allowance(part: str) -> int:
+    """How many times as often as prose a part may stand in a text."""
+    if "\n" in part:
+        return 4
+    if _LIST_ITEM.match(part):
+        return 3
+    if _FORMULA.search(part):
+        return 2
+    return 1
+
+
+def share_repeated(words: Sequence[str], n: int) -> float:
+    """The share of the runs of `n` words that stood in the text before.
+
+    >>> share_repeated("a b a b a b".split(), 2)
+    0.6
+    """
+    runs = list(zip(*(words[start:] for start in range(n)), strict=False))
+    if not runs:
+        return 0.0
+    return 1 - len(set(runs)) / len(runs)
+
+
+def compression_ratio(text: str) -> float:
+    """How many times shorter zlib makes a text."""
+    content = text.encode("utf-8", "surrogatepass")
+    return len(content) / max(1, len(zlib.compress(content)))
