@@ -112,6 +112,39 @@ class SetAside(Record):
     origin: Origin
 
 
+class NearDuplicate(Record):
+    """A text that is all but the same as an earlier one, `of`, which stands for the whole cluster.
+
+    `similarity` is that of these two: below the threshold where others of the cluster lie between
+    them.
+    """
+
+    id: str
+    of: str
+    similarity: float
+
+
+class Leak(Record):
+    """A text for training, `id`, that holds a question of a benchmark, side by side.
+
+    `method` is how it was found: equal after normalisation, most of the question's word 5-grams, or
+    13 words in a row. `score` is the share of the question's 5-grams that the text has. A
+    `look_alike` has the words and other numbers: another problem of the same template. The texts
+    are cut.
+    """
+
+    foreign = frozenset({"text", "question"})
+
+    id: str
+    benchmark: str
+    question_id: str
+    kind: Literal["leak", "look_alike"]
+    method: Literal["equal", "near", "run"]
+    score: float
+    text: str
+    question: str
+
+
 class Sampling(Record):
     """How completions are drawn. Every field bears identity: another value is another sample.
 

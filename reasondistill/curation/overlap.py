@@ -2,17 +2,18 @@
 words with one of its questions.
 
 13-grams of words, numbers included, as in the check of GPT-3 (Brown et al. 2020, arXiv 2005.14165,
-appendix C). A shared run does not prove that the answer was learnt, and paraphrases are not found:
-the report has the scores of both halves, for comparison.
+appendix C); LaTeX and plain text are the same words (`curation/words.py`). A shared run does not
+prove that the answer was learnt, and paraphrases are not found: the report has the scores of both
+halves, for comparison.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from reasondistill.curation.words import read
+
 N_GRAM = 13
-_WORD = re.compile(r"[^\W_]+")
 
 Words = tuple[str, ...]
 
@@ -38,7 +39,7 @@ def overlapping(
 
 
 def _runs(text: str, n: int) -> Iterator[Words]:
-    words = tuple(_WORD.findall(text.lower()))
+    words = read(text).words
     if len(words) < n:
         yield words
     for start in range(len(words) - n + 1):

@@ -21,7 +21,6 @@ import logging
 import re
 import tempfile
 import time
-import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from reasondistill.curation.benchmarks import (
     check_found,
     errata_identity,
 )
-from reasondistill.curation.choices import fault_of, find_right, lettered, shuffled, without_options
+from reasondistill.curation.choices import fault_of, find_right, lettered, shuffled
 from reasondistill.curation.rows import (
     OpenedRows,
     Row,
@@ -52,6 +51,7 @@ from reasondistill.curation.rows import (
     procedural_version,
 )
 from reasondistill.curation.selection import TEMPLATE, selected, wanted_fields
+from reasondistill.curation.words import normalise_question, question_forms
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.extract.boxes import last_boxes
@@ -238,22 +238,7 @@ def questions_of(folder: Path) -> Iterator[str]:
     too: what training must not hold.
     """
     for problem in store.read_records(folder / PROBLEMS, Problem):
-        whole = normalise_question(problem.question)
-        bare = normalise_question(without_options(problem.question))
-        yield from {whole, bare}
-
-
-def normalise_question(text: str) -> str:
-    """The text by which two questions are the same: lower case, spaces folded, prose punctuation
-    dropped.
-
-    Signs that carry meaning stay: `3+4` and `3-4`, `3.5` and `35`, `f(1,2)` and `f(12)` are
-    different questions.
-    """
-    text = unicodedata.normalize("NFKC", text).lower()
-    text = re.sub(r"[\"'`´‘’“”$]", "", text)
-    text = re.sub(r"[.,;:!?…]+(?=\s|$)", " ", text)
-    return " ".join(text.split())
+        yield from question_forms(problem.question)
 
 
 # ---- opening -------------------------------------------------------------------------------------
