@@ -28,8 +28,9 @@ from typing import Any, cast
 from reasondistill import foreign_json
 from reasondistill.bounds import COLUMNS, JSON_FILE_BYTES, LINE_BYTES
 from reasondistill.curation.cells import exact_number, require_texts, row_reader
-from reasondistill.curation.dataset_files import require_own_files, require_own_metadata
+from reasondistill.curation.dataset_files import files_of, require_own_files, require_own_metadata
 from reasondistill.curation.parquet import parquet_rows, require_one_column
+from reasondistill.curation.unequal import cause_of, unequal_columns
 from reasondistill.errors import (
     ConfigError,
     DataError,
@@ -322,14 +323,17 @@ def open_hub(
     except Exception as error:  # what others wrote makes libraries raise anything
         raise ConfigError(
             f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): '
-            f"{_first_line(error)}"
+            f"{cause_of(error)}"
         ) from error
     if folder is not None:
-        return OpenedRows(_hub_rows(rows, dataset), folder.name, revision or "unknown", split)
+        files = files_of(builder, split)
+        return OpenedRows(
+            _hub_rows(rows, dataset, files), folder.name, revision or "unknown", split
+        )
     commit = builder.hash or ""
     if not re.fullmatch("[0-9a-f]{40}", commit):
         commit = revision or "unknown"
-    return OpenedRows(_hub_rows(rows, dataset), dataset, commit, split)
+    return OpenedRows(_hub_rows(rows, dataset, []), dataset, commit, split)
 
 
 def _with_csv_as_text(
@@ -390,17 +394,17 @@ def _as_meant(rows: Any, dataset: str, texts: Sequence[str]) -> Iterable[Any]:
     return map(read, rows)
 
 
-def _hub_rows(rows: Iterable[Any], dataset: str) -> Iterator[Row]:
+def _hub_rows(rows: Iterable[Any], dataset: str, files: Sequence[Path]) -> Iterator[Row]:
+    """The rows, which `datasets` reads from these files where they lie here."""
     index = -1
     try:
         for index, fields in enumerate(rows):
             yield Row(index, fields)
     except Exception as error:  # of the library, which reads what others wrote
-        raise DataError(f"{dataset}:{index + 2}: cannot be read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        differ = unequal_columns(files)
+        raise DataError(
+            f"{dataset}:{index + 2}: cannot be read: {cause_of(error)}{differ}"
+        ) from error
 
 
 # ---- procedural ----------------------------------------------------------------------------------

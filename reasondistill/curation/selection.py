@@ -59,10 +59,13 @@ def _rank(seed: int, index: int) -> bytes:
 
 
 def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
-    """The same rows; raises when there are none, or when none of the first hundred has a mapped
-    field.
+    """The same rows; raises when there are none, or when none of the first hundred, or of those
+    that are wanted, has a mapped field.
     """
-    head = list(islice(rows, _PEEK))
+    looked_at = _PEEK
+    if source.limit is not None and not source.shuffle and not source.filter:
+        looked_at = min(_PEEK, source.limit)
+    head = list(islice(rows, looked_at))
     if not head:
         raise DataError(f"{source.dataset}: no rows.")
     seen: dict[str, None] = {}
