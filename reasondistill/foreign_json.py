@@ -10,7 +10,7 @@ the stack nor memory comes to its end.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, AnyStr, cast
 
@@ -18,19 +18,28 @@ from reasondistill.bounds import JSON_DEPTH, LINE_BYTES
 from reasondistill.errors import DataError
 
 
-def loads(text: str | bytes) -> Any:
+def loads(
+    text: str | bytes,
+    *,
+    number: Callable[[str], Any] | None = None,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
     """The value, nested at most JSON_DEPTH deep, its integers of at most 4,300 digits (Python's own
-    bound).
+    bound). `number` makes what has a point or an exponent, `pairs` an object; both may raise
+    ValueError.
 
     Raises ValueError: json.JSONDecodeError with the place for broken JSON, UnicodeDecodeError.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_float=number, object_pairs_hook=pairs)
     except RecursionError:
         raise too_deep() from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise
-    except ValueError:  # it tells how to lift Python's bound for the whole process
+    except ValueError as error:
+        if "integer string conversion" not in str(error):
+            raise
+        # It tells how to lift Python's bound for the whole process.
         raise ValueError("an integer with more digits than anybody counts") from None
     require_flat(value, text)
     return value

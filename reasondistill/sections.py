@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
 from pydantic_core import ErrorDetails
 
 from reasondistill import secrets
@@ -66,7 +66,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(TOML_BYTES.most + 1)
         if len(content) > TOML_BYTES.most:
             raise ConfigError(f"{path}: larger than {TOML_BYTES}; a TOML file of settings is not.")
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")  # some editors write a mark of its order before it
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file.") from None
     except IsADirectoryError:
@@ -169,16 +169,19 @@ def check_section(
 ) -> S:
     """The values of a file, or what stands for one, as `kind`. Raises ConfigError."""
     for override in overrides:
-        apply_override(values, override)
+        apply_override(values, override, kind)
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
         raise ConfigError(explain(path, kind, error)) from None
 
 
-def apply_override(values: dict[str, Any], override: str) -> None:
+def apply_override(
+    values: dict[str, Any], override: str, kind: type[BaseModel] | None = None
+) -> None:
     """Set `dotted.key=value` in place; the value is read as TOML, else as text.
-    `students.0.epochs=2` reaches into lists.
+    `students.0.epochs=2` reaches into lists. `problems.limit=none` unsets a key that is a number,
+    or another thing that no word is, in the `kind` of section that the values make.
     """
     key, equals, text = override.partition("=")
     is_text = _HALF_CHARACTER.search(override) is None
@@ -193,6 +196,8 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     if not is_text:
         raise ConfigError(f"--set {shown}: not UTF-8 text.")
     value = _override_value(text, f"--set {shown}")
+    if kind is not None and value == "none" and _can_be_unset(kind, parts):
+        value = None
     *parents, last = parts
     place: Any = values
     for part in parents:
@@ -207,6 +212,25 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         place[int(last)] = value
     else:
         place[last] = value
+
+
+def _can_be_unset(kind: type[BaseModel], parts: Sequence[str]) -> bool:
+    """Whether a key may be left out and is none that a text may stand in."""
+    *parents, last = parts
+    section = _section_at(kind, parents)
+    if section is None or last not in section.model_fields:
+        return False
+    annotation: Any = section.model_fields[last].annotation
+    form: TypeAdapter[Any] = TypeAdapter(annotation)
+    try:
+        form.validate_python(None)
+    except pydantic.ValidationError:
+        return False
+    try:
+        form.validate_python("none")
+    except pydantic.ValidationError:
+        return True
+    return False
 
 
 # How Python holds bytes of the command line that are no UTF-8.
@@ -305,14 +329,21 @@ def nearest(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
 
 def _keys_at(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:
     """The field names of the section that `parents` lead to."""
+    section = _section_at(kind, parents)
+    if section is None:
+        return []
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _section_at(kind: type[BaseModel], parents: Sequence[str]) -> type[BaseModel] | None:
     for part in parents:
         if part.isdigit() or part not in kind.model_fields:
             continue
         inner = _model_in(kind.model_fields[part].annotation)
         if inner is None:
-            return []
+            return None
         kind = inner
-    return [field.alias or name for name, field in kind.model_fields.items()]
+    return kind
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -5,6 +5,7 @@ tables and lists.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -71,6 +72,31 @@ def test_a_validators_message_is_not_doubled(tmp_path: Path) -> None:
 
 def test_an_override_makes_the_sections_on_its_way(tmp_path: Path) -> None:
     assert load(tmp_path, "name = 'x'", "spare.size=8").spare == Wheel(size=8)
+
+
+class Trip(Section):
+    name: str | None = "x"
+    limit: int | None = None
+    mode: Literal["none", "all"] | None = "all"
+    wheel: Wheel | None = None
+
+
+def test_none_unsets_a_key_that_no_text_may_stand_in(tmp_path: Path) -> None:
+    path = tmp_path / "trip.toml"
+    path.write_text("limit = 3\nwheel = {size = 2}\n")
+    unset = load_section(path, Trip, ["limit=none", "wheel=none"])
+    assert unset.limit is None and unset.wheel is None
+    # Where the word may stand it is the word.
+    kept = load_section(path, Trip, ["name=none", "mode=none"])
+    assert (kept.name, kept.mode, kept.limit) == ("none", "none", 3)
+    with pytest.raises(ConfigError, match="limit"):
+        load_section(path, Trip, ["limit=nothing"])
+
+
+def test_a_mark_before_the_text_of_a_file_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "trip.toml"
+    path.write_bytes("limit = 3\n".encode("utf-8-sig"))
+    assert load_section(path, Trip).limit == 3
 
 
 def test_nearest_lists_what_is_known_when_nothing_is_near() -> None:

@@ -71,7 +71,8 @@ def forecast(
         typer.Option("--gpu-hour", min=0, help="What one of --gpus costs an hour, in dollars."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one key: traces.n=8")
+        list[str] | None,
+        typer.Option("--set", help="Override one key: traces.n=8; problems.limit=none unsets it"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     runs: RunsDir = Path("runs"),

@@ -30,7 +30,10 @@ def run_command(
         typer.Option("--from", help="Begin with this stage; earlier ones must be complete."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one key: traces.temperature=1.0")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Override one key: traces.temperature=1.0; problems.limit=none unsets it"
+        ),
     ] = None,
     on: ClusterFile = "local",
     dry_run: DryRun = False,

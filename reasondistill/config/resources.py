@@ -41,12 +41,13 @@ def _places(kind: str) -> Iterator[Path]:
     yield _PACKAGE / "shipped" / folder
 
 
-def find(kind: str, name: str) -> Path:
+def find(kind: str, name: str, *, beside: Path | None = None) -> Path:
     """The file that `name` means: a path as it is, else `<kind>/<name>.toml` (`.yaml` for
     accelerate's) in the nearest place that has it.
 
-    `demo` and `pipelines/demo.toml` are looked up in each place; any other path must exist. A file
-    of the working directory that is taken instead of a shipped one of the same name is named once
+    `demo` and `pipelines/demo.toml` are looked up in each place, and last in the `<kind>/` of the
+    folder `beside`, where a file of the user's lies; any other path must exist. A file of the
+    working directory that is taken instead of a shipped one of the same name is named once
     in the log. Raises ConfigError with the nearest known name.
     """
     given, suffix = Path(name), _SUFFIXES.get(kind, ".toml")
@@ -56,7 +57,10 @@ def find(kind: str, name: str) -> Path:
     if given.parent not in (Path("."), Path(_KINDS[kind])):
         raise ConfigError(f"{name}: no such file.")
     stem = given.name.removesuffix(suffix)
-    for place in _places(kind):
+    places = list(_places(kind))
+    if beside is not None:
+        places.append(beside / _KINDS[kind])
+    for place in places:
         path = place / f"{stem}{suffix}"
         if path.exists():
             _name_what_hides(kind, path)

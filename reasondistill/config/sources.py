@@ -23,8 +23,11 @@ class ProblemSource(Section):
     majority`). `filter` keeps rows whose field is one of the listed values. `choices` makes
     multiple choice: the options are lettered behind the question and the gold answer is a letter. A
     list names one field per option and is shuffled row by row (`answer` is one of them; it would
-    always be A). A single name is a field that holds a list, in its own order; `answer` holds a
-    letter, a place counted from 0, or the text of an option.
+    always be A). A single name is a field that holds a list, in its own order, or texts by label
+    (`{"A": "…", "B": "…"}`); `answer` holds a label, a letter, the text of an option, or its place,
+    counted from 0 unless `answer_counts_from` says 1. `choice_labels` is the field of the options'
+    labels; of `choices = "choices.text"` those in `choices.label` are taken. A problem that speaks
+    of a picture which is not in its text is set aside, but with `figures = "keep"`.
     """
 
     source: Literal["hub", "file", "procedural"]
@@ -41,6 +44,13 @@ class ProblemSource(Section):
     level: str | None = None
     answer_after: str | None = None
     choices: str | tuple[str, ...] | None = None
+    choice_labels: str | None = Field(default=None, exclude_if=lambda labels: labels is None)
+    answer_counts_from: Literal[0, 1] | None = Field(
+        default=None, exclude_if=lambda first: first is None
+    )
+    figures: Literal["set_aside", "keep"] = Field(
+        default="set_aside", exclude_if=lambda figures: figures == "set_aside"
+    )
     filter: dict[str, list[Scalar]] = {}
     shuffle: bool = False
     seed: int = 0
@@ -58,6 +68,10 @@ class ProblemSource(Section):
 
     @model_validator(mode="after")
     def _choices_hold_the_answer(self) -> ProblemSource:
+        if not isinstance(self.choices, str):
+            for key in ("choice_labels", "answer_counts_from"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key}: only where choices is one field that holds options")
         if self.choices is None:
             return self
         if self.answer_after is not None:

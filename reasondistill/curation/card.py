@@ -1,10 +1,17 @@
-"""The data set card: the content of the data set, how it was made, and what was dropped."""
+"""The data set card: the content of the data set, how it was made, and what was dropped; and the
+one of the exports, by which `datasets` finds their shapes and splits.
+
+`datasets` keeps what it has read under the name of the folder and what the card says of its files,
+and takes it again where both are equal. So the card says what is in them: `description` is part of
+what it compares.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reasondistill.hashing import stable_digest
 from reasondistill.markdown import inline
 
 
@@ -51,10 +58,8 @@ def dataset_card(facts: CardFacts) -> str:
         "- reasondistill",
         "- reasoning",
         "configs:",
+        *_config("default", facts.files),
     ]
-    head += ["- config_name: default", "  data_files:"]
-    for file in facts.files:
-        head += [f"  - split: {file.split}", f"    path: {file.name}"]
     body = [
         "---",
         "",
@@ -98,6 +103,36 @@ def dataset_card(facts: CardFacts) -> str:
         "",
     ]
     return "\n".join(head + body)
+
+
+def exports_card(shapes: Mapping[str, Sequence[DatasetFile]]) -> str:
+    """README.md of the exports: each shape is a configuration, the first one the default."""
+    head = ["---", "configs:"]
+    for place, (shape, several) in enumerate(shapes.items()):
+        head += _config(shape, several)
+        if place == 0:
+            head.append("  default: true")
+    files = [_file_cells(file) for several in shapes.values() for file in several]
+    body = [
+        "---",
+        "",
+        "# Exports",
+        "",
+        "The same examples in several shapes, each a configuration of its own: "
+        "`load_dataset(FOLDER, SHAPE)`.",
+        "",
+        *_section("Files", ("split", "file", "rows", "sha256"), files),
+    ]
+    return "\n".join(head + body)
+
+
+def _config(name: str, files: Sequence[DatasetFile]) -> list[str]:
+    """A configuration of the head: its files, and a word that is another one for others."""
+    content = stable_digest("\n".join(f"{file.split} {file.sha256}" for file in files)).hex()[:16]
+    lines = [f"- config_name: {name}", f"  description: content {content}", "  data_files:"]
+    for file in files:
+        lines += [f"  - split: {file.split}", f"    path: {file.name}"]
+    return lines
 
 
 def _pairs(values: Mapping[str, str]) -> list[list[str]]:

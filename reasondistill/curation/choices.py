@@ -1,16 +1,35 @@
 """Multiple choice: options lettered behind the question, and the letter of the right one.
 
-lettered("How many?", ["3", "4"], right=1)  # ("How many?\n\nA) 3\nB) 4", "B")
+    lettered("How many?", ["3", "4"], right=1)  # ("How many?\\n\\nA) 3\\nB) 4", "B")
+
+What an answer names is looked up in this order: a label of the options where they have labels, a
+place where it is a number (counted from 0, unless the section says 1), a letter, the text of
+exactly one option. Where two of these name different options nobody knows, and the row is set
+aside. `Counting` sees over a whole source what single rows cannot show.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import string
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from reasondistill.curation.cells import as_text
 
 LETTERS = string.ascii_uppercase[:10]  # the letters that the grader reads
+
+
+@dataclass(frozen=True)
+class Options:
+    """The texts of the options, and the labels by which the source names them, one for each; none
+    where it has none.
+    """
+
+    texts: Sequence[str]
+    labels: Sequence[str] = ()
 
 
 def lettered(question: str, options: Sequence[str], right: int) -> tuple[str, str]:
@@ -26,38 +45,205 @@ def without_options(question: str) -> str:
     return question.partition(f"\n\n{LETTERS[0]}) ")[0]
 
 
+# ---- the order -----------------------------------------------------------------------------------
+
+# Such an option means those above it, and stands behind them.
+_MEANS_OTHERS = re.compile(
+    r"\b(?:all|none|any|both|neither|either|each|two|some)\b.*\b(?:above|preceding|foregoing)\b"
+    r"|\b(?:all|none|both|neither|either) of (?:these|them|the other)\b",
+    re.IGNORECASE,
+)
+# "Both A and C": the letters of another order.
+_NAMES_LETTERS = re.compile(
+    r"(?:(?:both|neither|only|all of|none of|options?|choices?|answers?)\s+)*"
+    r"\(?[A-J]\)?(?:\s*(?:,|and|or|nor|&)\s*\(?[A-J]\)?)+(?:\s+only)?\.?",
+    re.IGNORECASE,
+)
+
+
 def shuffled(
     question: str, options: Sequence[str], right: int, *, seed: int
 ) -> tuple[list[str], int]:
-    """The options in an order given by seed and question, and the place of the right one.
+    """The options in an order given by seed and question, and the place of the right one. "All of
+    the above" and its kin stay behind what is above.
 
     They are sorted by a hash of their text: the order does not depend on the order of the fields or
     of the rows.
     """
 
-    def rank(place: int) -> bytes:
+    def rank(place: int) -> tuple[bool, bytes]:
         text = f"{seed}\n{question}\n{options[place]}"
-        return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+        is_last = _MEANS_OTHERS.search(options[place]) is not None
+        return is_last, hashlib.sha256(text.encode("utf-8", "replace")).digest()
 
     order = sorted(range(len(options)), key=rank)
     return [options[i] for i in order], order.index(right)
 
 
-def find_right(options: Sequence[str], answer: Any) -> int | None:
-    """The option that an answer names: by its number counted from 0, a letter, or the text of
-    exactly one option; None when it names none.
+def name_letters(options: Sequence[str]) -> bool:
+    """Whether an option names others by letters, which mean nothing once they are shuffled."""
+    return any(_NAMES_LETTERS.fullmatch(option) for option in options)
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+_LABEL_KEYS = ("label", "labels", "key", "keys")
+
+
+def options_of(value: Any, labels: Any = None) -> Options | str:
+    """The options of a cell, or why it holds none: a list of texts, with a list of labels; texts by
+    label (`{"A": "…", "B": "…"}`); lists of both (`{"text": […], "label": […]}`); or a list of
+    `{"label": "A", "text": "…"}`.
     """
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        if not 0 <= answer < len(options):
-            return None
-        return answer
-    text = str(answer).strip()
-    letter = text.strip("().").upper()
-    if len(letter) == 1 and letter in LETTERS[: len(options)]:
-        return LETTERS.index(letter)
-    if options.count(text) != 1:
+    if isinstance(value, Mapping):
+        return _of_mapping(cast("Mapping[str, Any]", value))
+    if not isinstance(value, list):
+        return f"the options are {type(value).__name__}, not a list of texts"
+    listed = cast("list[Any]", value)
+    if listed and all(isinstance(one, Mapping) for one in listed):
+        return _of_mappings(cast("list[Mapping[str, Any]]", listed))
+    if any(isinstance(one, (list, Mapping)) for one in listed):
+        return "an option is a list or mapping, no text"
+    texts = [as_text(one).strip() for one in listed]
+    if not isinstance(labels, list):
+        return Options(texts)
+    return _labelled(texts, cast("list[Any]", labels))
+
+
+def _of_mapping(value: Mapping[str, Any]) -> Options | str:
+    texts = value.get("text")
+    if isinstance(texts, list):
+        return options_of(texts, labels_beside(value))
+    # Files of one schema give each row the labels of all: those without a text are not its own.
+    pairs = [(label.strip(), text) for label, text in value.items() if text is not None]
+    if all(len(label) == 1 for label, _ in pairs):
+        pairs.sort(key=lambda pair: pair[0])
+    return options_of([text for _, text in pairs], [label for label, _ in pairs])
+
+
+def _of_mappings(options: Sequence[Mapping[str, Any]]) -> Options | str:
+    label_key = next((key for key in _LABEL_KEYS if key in options[0]), None)
+    if label_key is None or any(not {label_key, "text"} <= set(one) for one in options):
+        keys = ", ".join(sorted(options[0])[:5])
+        return f"an option is a mapping of {keys}; want texts, or label and text of each"
+    return options_of([one["text"] for one in options], [one[label_key] for one in options])
+
+
+def labels_beside(fields: Mapping[str, Any]) -> Any:
+    """The list of labels that stands beside a list of texts; None where there is none."""
+    for key in _LABEL_KEYS:
+        if isinstance(fields.get(key), list):
+            return fields[key]
+    return None
+
+
+def _labelled(texts: list[str], given: list[Any]) -> Options | str:
+    labels = [as_text(label).strip() for label in given]
+    if len(labels) != len(texts) or len(set(labels)) < len(labels) or not all(labels):
+        return f"{len(labels)} labels of {len(texts)} options: want one for each, no two alike"
+    return Options(texts, labels)
+
+
+# ---- the right one -------------------------------------------------------------------------------
+
+
+class Counting:
+    """How the answers of a whole source name their options: places counted from 0 or 1, numbers as
+    texts. `counts_from` is what the section says, None where it says nothing.
+    """
+
+    def __init__(self, counts_from: int | None) -> None:
+        self.counts_from = counts_from
+        self.places = 0
+        self._zeros = self._ends = 0
+        self._as_texts = self._as_places = 0
+
+    @property
+    def first(self) -> int:
+        """The number of the first option."""
+        return self.counts_from or 0
+
+    def place(self, number: int, count: int) -> int | None:
+        """The place of an option, counted from 0; None where there is no such option."""
+        self.places += 1
+        self._zeros += number == 0
+        self._ends += number == count
+        place = number - self.first
+        return place if 0 <= place < count else None
+
+    def digits(self, *, is_text: bool) -> None:
+        """Note that a number as text is the text of an option, or could be a place only."""
+        self._as_texts += is_text
+        self._as_places += not is_text
+
+    def fault(self) -> str | None:
+        """What the whole source shows to be wrong with the way in which its answers are read."""
+        if self._ends and not self._zeros and self.first == 0:
+            return (
+                "counts the options from 1: 0 never occurs, their number does. Say "
+                "answer_counts_from = 1"
+            )
+        if self._zeros and not self._ends and self.first == 1:
+            return (
+                "counts the options from 0: 0 occurs, their number never does. Say "
+                "answer_counts_from = 0"
+            )
+        # A text or two that is none of the options is dirt, and set aside.
+        if self._as_texts and self._as_places * 10 >= self._as_texts:
+            return (
+                f"holds numbers that are the text of an option in {self._as_texts:,} rows, and "
+                f"in {self._as_places:,} can only be a place or a label. Say what they are: "
+                "answer_counts_from = 0 or 1 where they are places, choice_labels where the rows "
+                "name the labels of their options"
+            )
         return None
-    return options.index(text)
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the places could be counted either way, and nobody said how."""
+        return self.counts_from is None and self.places > 0 and not self._zeros
+
+
+def find_right(options: Options, answer: Any, counting: Counting) -> int | str:
+    """The place of the option that an answer names, or why it names none."""
+    texts = options.texts
+    text = as_text(answer).strip()
+    nowhere = f"{text!r} is none of {len(texts)} options"
+    if text in options.labels:
+        return options.labels.index(text)
+    same = [place for place, option in enumerate(texts) if option == text]
+    if not options.labels:
+        number = _number_of(answer)
+        is_digits = text.isascii() and text.isdigit()
+        if number is None and is_digits and counting.counts_from is not None:
+            number = int(text)
+        if number is not None:
+            place = counting.place(number, len(texts))
+            if place is None:
+                return f"{nowhere}, counted from {counting.first}"
+            return place
+        letter = text.strip("().").upper()
+        if len(letter) == 1 and letter in LETTERS[: len(texts)]:
+            place = LETTERS.index(letter)
+            if same and same != [place]:
+                return f"{text!r} is the letter of one option and the text of another"
+            return place
+        if is_digits:
+            counting.digits(is_text=len(same) == 1)
+    if len(same) != 1:
+        return nowhere
+    return same[0]
+
+
+def _number_of(answer: Any) -> int | None:
+    """The whole number that an answer is; a column with missing values makes floats of them."""
+    if isinstance(answer, bool):
+        return None
+    if isinstance(answer, int):
+        return answer
+    if isinstance(answer, float) and answer.is_integer():
+        return int(answer)
+    return None
 
 
 def fault_of(options: Sequence[str], right: int) -> str | None:

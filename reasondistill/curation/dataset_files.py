@@ -80,6 +80,14 @@ def require_own_files(builder: Any, folder: Path | None, split: str) -> None:
             _require_bounded(Path(path))
 
 
+def files_of(builder: Any, split: str) -> list[Path]:
+    """The files here that a split is read from, in order."""
+    files = cast("dict[Any, Iterable[Any]]", builder.config.data_files or {})
+    chosen = {part.strip().partition("[")[0] for part in split.split("+")}
+    paths = [str(path) for name in files if str(name) in chosen for path in files[name]]
+    return [Path(path) for path in paths if "://" not in path]
+
+
 def _outside(place: object, path: str) -> DataError:
     words = shortened(shown_line(path), _LONGEST_NAME)
     return DataError(

@@ -23,6 +23,7 @@ from reasondistill.bounds import (
     ROW_BYTES,
     UNPACKED_RATIO,
 )
+from reasondistill.curation.cells import require_texts, row_reader
 from reasondistill.errors import DataError, MissingDependencyError
 from reasondistill.foreign_files import regular
 
@@ -31,9 +32,12 @@ _MOST_ROWS = 1024
 _REPEATED = 100
 
 
-def parquet_rows(path: Path, fields: Sequence[str] = ()) -> Iterator[Mapping[str, Any]]:
+def parquet_rows(
+    path: Path, fields: Sequence[str] = (), texts: Sequence[str] = ()
+) -> Iterator[Mapping[str, Any]]:
     """The rows in order, with the columns of these (dotted) fields where the file has all of them,
-    else with all columns. Raises DataError for a file that cannot be read, or beyond the bounds.
+    else with all columns; each value as its column means it (`cells`). Raises DataError for a file
+    that cannot be read, or beyond the bounds, and for a column of `texts` that cannot be a text.
     """
     try:
         import pyarrow as pa
@@ -47,7 +51,11 @@ def parquet_rows(path: Path, fields: Sequence[str] = ()) -> Iterator[Mapping[str
             pq.ParquetFile(path, page_checksum_verification=True) as file,
         ):
             most = _require_few_rows(path, raw, file.metadata)
-            columns = columns_of(file.schema_arrow.names, fields)
+            schema = file.schema_arrow
+            require_one_column(f"{path}:1", schema.names, fields)
+            require_texts(str(path), schema, texts)
+            read = row_reader(schema)
+            columns = columns_of(schema.names, fields)
             unpacked = 0
             for group in range(file.metadata.num_row_groups):
                 size = batch_rows(path, raw, file.metadata, group, columns)
@@ -62,6 +70,8 @@ def parquet_rows(path: Path, fields: Sequence[str] = ()) -> Iterator[Mapping[str
                         )
                     for values in batch.to_pylist():
                         row += 1
+                        if read is not None:
+                            values = read(values)
                         yield values
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise _unreadable(path, row + 1, error) from error
@@ -77,6 +87,20 @@ def columns_of(names: Sequence[str], fields: Sequence[str]) -> list[str] | None:
             return None
         columns[column] = None
     return list(columns) or None
+
+
+def require_one_column(where: str, names: Sequence[str], fields: Sequence[str]) -> None:
+    """Raise DataError where the column of one of these (dotted) fields is there several times."""
+    for field in fields:
+        name = field
+        if field not in names:
+            name = field.partition(".")[0]
+        count = names.count(name)
+        if count > 1:
+            raise DataError(
+                f'{where}: {count} columns are called "{name}", and nobody says which one is '
+                "meant. Rename or remove the others."
+            )
 
 
 def require_bounded(path: Path) -> None:

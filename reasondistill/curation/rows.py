@@ -17,6 +17,7 @@ import importlib.metadata
 import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,8 +27,11 @@ from typing import Any, cast
 
 from reasondistill import foreign_json
 from reasondistill.bounds import COLUMNS, JSON_FILE_BYTES, LINE_BYTES
-from reasondistill.curation.dataset_files import require_own_files, require_own_metadata
-from reasondistill.curation.parquet import parquet_rows
+from reasondistill.curation.cells import as_text as as_text
+from reasondistill.curation.cells import exact_number, require_texts, row_reader
+from reasondistill.curation.dataset_files import files_of, require_own_files, require_own_metadata
+from reasondistill.curation.parquet import parquet_rows, require_one_column
+from reasondistill.curation.unequal import cause_of, unequal_columns
 from reasondistill.errors import (
     ConfigError,
     DataError,
@@ -104,19 +108,6 @@ def field_names(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def as_text(value: Any) -> str:
-    """A cell as text. JSON has one kind of number, so 43.0 is written 43; a missing value is
-    empty.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
 # ---- files ---------------------------------------------------------------------------------------
 
 
@@ -126,15 +117,23 @@ def find_path(name: str, base: Path | None) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-def open_file(path: Path, *, revision: str, split: str, fields: Sequence[str] = ()) -> OpenedRows:
+def open_file(
+    path: Path,
+    *,
+    revision: str,
+    split: str,
+    fields: Sequence[str] = (),
+    texts: Sequence[str] = (),
+) -> OpenedRows:
     """The rows of a .jsonl, .json, .csv or .parquet file; `fields` are those that are wanted, where
-    that is known. Raises ConfigError, and DataError(`path:line`) while reading.
+    that is known, `texts` those that become texts. Raises ConfigError, and DataError(`path:line`)
+    while reading, also for a wanted field that is there twice.
     """
     readers: dict[str, Callable[[Path], Iterator[Mapping[str, Any]]]] = {
-        ".jsonl": _jsonl,
-        ".json": _json,
-        ".csv": _csv,
-        ".parquet": partial(parquet_rows, fields=fields),
+        ".jsonl": partial(_jsonl, fields=fields),
+        ".json": partial(_json, fields=fields),
+        ".csv": partial(_csv, fields=fields),
+        ".parquet": partial(parquet_rows, fields=fields, texts=texts),
     }
     if path.is_dir():
         raise ConfigError(
@@ -167,14 +166,14 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
+def _jsonl(path: Path, fields: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     with open(path, "rb", opener=regular) as file:
         for number, line in enumerate(foreign_json.bounded_lines(file, path), start=1):
             if line.strip():
-                yield _object(_parsed(line, path, number), f"{path}:{number}")
+                yield _object(_parsed(line, path, number), f"{path}:{number}", fields)
 
 
-def _json(path: Path) -> Iterator[Mapping[str, Any]]:
+def _json(path: Path, fields: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     with open(path, "rb", opener=regular) as file:
         text = file.read(JSON_FILE_BYTES.most + 1)
     if len(text) > JSON_FILE_BYTES.most:
@@ -186,12 +185,14 @@ def _json(path: Path) -> Iterator[Mapping[str, Any]]:
     if not isinstance(rows, list):
         raise DataError(f"{path}:1: expected a JSON list of objects, found {type(rows).__name__}.")
     for number, row in enumerate(cast("list[Any]", rows), start=1):
-        yield _object(row, f"{path}: item {number}")
+        yield _object(row, f"{path}: item {number}", fields)
 
 
 def _parsed(text: bytes, path: Path, first_line: int) -> Any:
     try:
-        return foreign_json.loads(text.decode("utf-8-sig"))
+        return foreign_json.loads(
+            text.decode("utf-8-sig"), number=exact_number, pairs=_noting_doubles
+        )
     except UnicodeDecodeError as error:
         line = first_line + text[: error.start].count(b"\n")
         raise DataError(f"{path}:{line}: not UTF-8 text ({error.reason}).") from error
@@ -205,24 +206,61 @@ def _parsed(text: bytes, path: Path, first_line: int) -> Any:
         raise DataError(f"{path}:{first_line}: {error}.") from error
 
 
-def _object(value: Any, where: str) -> Mapping[str, Any]:
+def _object(value: Any, where: str, fields: Sequence[str]) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}.")
-    return cast("Mapping[str, Any]", value)
+    row = cast("Mapping[str, Any]", value)
+    for field in fields:
+        _require_once(row, field, where)
+    return row
 
 
-def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+class _Doubled(dict[str, Any]):
+    """An object of JSON in which a key is there several times; the last one counts, as for
+    Python.
+    """
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.values_of = Counter(key for key, _ in pairs)
+
+
+def _noting_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        return _Doubled(pairs)
+    return row
+
+
+def _require_once(row: Mapping[str, Any], field: str, where: str) -> None:
+    """Raise DataError where a key on the way to a dotted field is there several times."""
+    parts = [field] if field in row else field.split(".")
+    place: Any = row
+    for part in parts:
+        if isinstance(place, _Doubled) and place.values_of[part] > 1:
+            raise DataError(
+                f'{where}: the key "{part}" is there more than once, and nobody says which one is '
+                "meant. Rename or remove the others."
+            )
+        if not isinstance(place, dict):
+            return
+        place = cast("dict[str, Any]", place).get(part)
+
+
+def _csv(path: Path, fields: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     csv.field_size_limit(LINE_BYTES.most)  # the default of 128 KiB cuts long solutions
     with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
         reader = csv.DictReader(foreign_json.bounded_lines(file, path), strict=True)
         try:
-            if len(reader.fieldnames or ()) > COLUMNS.most:
+            names = reader.fieldnames or ()
+            if len(names) > COLUMNS.most:
                 raise DataError(f"{path}:1: more than {COLUMNS}.")
+            require_one_column(f"{path}:1", names, fields)
             for row in reader:
                 if None in row:
                     raise DataError(
                         f"{path}:{reader.line_num}: more cells than the "
-                        f"{len(reader.fieldnames or ())} columns of the header."
+                        f"{len(names)} columns of the header."
                     )
                 yield row
         except csv.Error as error:
@@ -245,11 +283,13 @@ def open_hub(
     revision: str | None,
     streaming: bool,
     trust_remote_code: bool,
+    texts: Sequence[str] = (),
 ) -> OpenedRows:
     """The rows of a hub dataset, or of a dataset folder when `folder` is given (then `revision` is
-    its content's hash).
+    its content's hash). `texts` are the fields that become texts.
 
-    `streaming` reads no more than is needed. Raises ConfigError, and DataError while reading.
+    `streaming` reads no more than is needed. Raises ConfigError, and DataError while reading, and
+    for a column whose type cannot be a text.
     The builder's hash is the commit that the hub resolved the revision to; cached datasets keep
     theirs offline.
     """
@@ -267,31 +307,66 @@ def open_hub(
                 'Use the dataset\'s Parquet copy: revision = "refs/convert/parquet".'
             )
         extra["trust_remote_code"] = True
+    if folder is None:
+        extra["revision"] = revision
+    opening = partial(datasets.load_dataset_builder, str(folder or dataset), config, **extra)
     try:
-        builder = datasets.load_dataset_builder(
-            str(folder or dataset), config, revision=None if folder else revision, **extra
-        )
+        builder = opening()
         require_own_files(builder, folder, split)
-        rows = _streamed(builder, split) if streaming or folder else _downloaded(builder, split)
+        builder = _with_csv_as_text(builder, opening, split, texts)
+        if streaming or folder:
+            parts = _streamed(builder, split)
+        else:
+            parts = [_downloaded(builder, split)]
+        rows = chain.from_iterable([_as_meant(part, dataset, texts) for part in parts])
     except ReasonDistillError:
         raise
     except Exception as error:  # what others wrote makes libraries raise anything
         raise ConfigError(
             f'dataset = "{dataset}" (config {config}, split {split}, revision {revision}): '
-            f"{_first_line(error)}"
+            f"{cause_of(error)}"
         ) from error
     if folder is not None:
-        return OpenedRows(_hub_rows(rows, dataset), folder.name, revision or "unknown", split)
+        files = files_of(builder, split)
+        return OpenedRows(
+            _hub_rows(rows, dataset, files), folder.name, revision or "unknown", split
+        )
     commit = builder.hash or ""
     if not re.fullmatch("[0-9a-f]{40}", commit):
         commit = revision or "unknown"
-    return OpenedRows(_hub_rows(rows, dataset), dataset, commit, split)
+    return OpenedRows(_hub_rows(rows, dataset, []), dataset, commit, split)
 
 
-def _streamed(builder: Any, split: str) -> Iterable[Any]:
+def _with_csv_as_text(
+    builder: Any, opening: Callable[..., Any], split: str, texts: Sequence[str]
+) -> Any:
+    """The builder, or one that reads a CSV as the texts that stand in it, where the card gives no
+    types: pandas would make numbers and missing values of them, and rename equal columns.
+    """
+    from datasets import Features, Value
+    from datasets.packaged_modules.csv.csv import Csv
+    from datasets.utils.file_utils import xpandas_read_csv
+
+    if not isinstance(builder, Csv) or builder.info.features is not None:
+        return builder
+    settings: Any = builder.config
+    files = settings.data_files or {}
+    first = files.get(split.partition("+")[0].partition("[")[0].strip())
+    options = settings.pd_read_csv_kwargs
+    if not first or options.get("header") != "infer" or options.get("names"):
+        return builder
+    of_head = {"header": None, "nrows": 1, "chunksize": None, "dtype": str}
+    head = xpandas_read_csv(first[0], **options | of_head)
+    names = [str(name) for name in head.iloc[0]]
+    require_one_column(f"{Path(first[0]).name}:1", names, texts)
+    as_text = Features({name: Value("string") for name in names})
+    return opening(features=as_text, keep_default_na=False)
+
+
+def _streamed(builder: Any, split: str) -> list[Any]:
     """Streams know single splits only; `train+test` is both in turn."""
     parts = [builder.as_streaming_dataset(part.strip()) for part in split.split("+")]
-    return chain.from_iterable([_undecoded(part) for part in parts])
+    return [_undecoded(part) for part in parts]
 
 
 def _downloaded(builder: Any, split: str) -> Any:
@@ -301,20 +376,36 @@ def _downloaded(builder: Any, split: str) -> Any:
 
 def _undecoded(rows: Any) -> Any:
     """Without the images and sounds of a row: they would be fetched from where the row says."""
+    if rows.features is None:  # then there is nothing that would be decoded
+        return rows
     return rows.decode(False)
 
 
-def _hub_rows(rows: Iterable[Any], dataset: str) -> Iterator[Row]:
+def _as_meant(rows: Any, dataset: str, texts: Sequence[str]) -> Iterable[Any]:
+    """The rows with the values that their columns mean. Raises DataError for a column whose type
+    cannot be a text.
+    """
+    if rows.features is None:
+        return rows
+    schema = rows.features.arrow_schema
+    require_texts(dataset, schema, texts)
+    read = row_reader(schema)
+    if read is None:
+        return rows
+    return map(read, rows)
+
+
+def _hub_rows(rows: Iterable[Any], dataset: str, files: Sequence[Path]) -> Iterator[Row]:
+    """The rows, which `datasets` reads from these files where they lie here."""
     index = -1
     try:
         for index, fields in enumerate(rows):
             yield Row(index, fields)
     except Exception as error:  # of the library, which reads what others wrote
-        raise DataError(f"{dataset}:{index + 2}: cannot be read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        differ = unequal_columns(files)
+        raise DataError(
+            f"{dataset}:{index + 2}: cannot be read: {cause_of(error)}{differ}"
+        ) from error
 
 
 # ---- procedural ----------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from itertools import chain, islice
 from typing import Any, cast
 
 from reasondistill.config import ProblemSource
-from reasondistill.curation.rows import Row, as_text, field_names, get_value, has_value
+from reasondistill.curation.cells import as_text
+from reasondistill.curation.rows import Row, field_names, get_value, has_value
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.hashing import stable_digest
 from reasondistill.sections import nearest
@@ -58,10 +59,13 @@ def _rank(seed: int, index: int) -> bytes:
 
 
 def _checked(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
-    """The same rows; raises when there are none, or when none of the first hundred has a mapped
-    field.
+    """The same rows; raises when there are none, or when none of the first hundred, or of those
+    that are wanted, has a mapped field.
     """
-    head = list(islice(rows, _PEEK))
+    looked_at = _PEEK
+    if source.limit is not None and not source.shuffle and not source.filter:
+        looked_at = min(_PEEK, source.limit)
+    head = list(islice(rows, looked_at))
     if not head:
         raise DataError(f"{source.dataset}: no rows.")
     seen: dict[str, None] = {}
@@ -90,7 +94,8 @@ def _close(name: str, known: list[str]) -> str:
 def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
     """Key of the section and field of the rows, for each field that the section names."""
     named = [
-        (key, getattr(source, key)) for key in ("answer", "solution", "id", "subject", "level")
+        (key, getattr(source, key))
+        for key in ("answer", "solution", "id", "subject", "level", "choice_labels")
     ]
     parts = [("question", name) for name in TEMPLATE.findall(source.question) or [source.question]]
     parts += [
@@ -107,6 +112,15 @@ def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
 def wanted_fields(source: ProblemSource) -> list[str]:
     """The fields of the rows that the section names."""
     return [name for _, name in _wanted(source)]
+
+
+# What becomes a text that a model reads or is graded by.
+_TEXT_KEYS = ("question", "choices", "answer", "solution")
+
+
+def text_fields(source: ProblemSource) -> list[str]:
+    """The fields of the rows that become question, options, gold answer and solution."""
+    return [name for key, name in _wanted(source) if key in _TEXT_KEYS]
 
 
 def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:

@@ -177,7 +177,10 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         "name": _harmless("letters, digits and . _ -"),
         **dict.fromkeys(("config", "split", "revision"), _harmless("asked of the hub")),
         **dict.fromkeys(
-            ("question", "answer", "solution", "id", "subject", "level", "choices", "filter"),
+            (
+                *("question", "answer", "solution", "id", "subject", "level", "filter"),
+                *("choices", "choice_labels"),
+            ),
             _harmless("fields of a row"),
         ),
         "answer_after": _harmless("looked for in a row"),

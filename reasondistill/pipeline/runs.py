@@ -158,12 +158,29 @@ def is_needed(task: Task, name: str) -> bool:
 
 def benchmarks(run: Run) -> list[Benchmark]:
     """The benchmark files that [evals] names. Raises ConfigError."""
-    paths = [resources.find("benchmarks", name) for name in run.pipeline.evals.benchmarks]
-    loaded = [load_benchmark(path) for path in paths]
+    loaded = [named_benchmark(run, name) for name in run.pipeline.evals.benchmarks]
     names = [benchmark.name for benchmark in loaded]
     if len(set(names)) < len(names):
         raise ConfigError(f"[evals] benchmarks: two of {names} have the same name.")
     return loaded
+
+
+def named_benchmark(run: Run, name: str) -> Benchmark:
+    """The benchmark of a file's name, also of one beside the pipeline file. Data that is neither in
+    the working directory nor beside the pipeline file is looked for beside the benchmark's own.
+    Raises ConfigError.
+    """
+    home = run.source.parent
+    path = resources.find("benchmarks", name, beside=home)
+    benchmark = load_benchmark(path)
+    source = benchmark.problems
+    own = path.parent / source.dataset
+    if source.source == "procedural" or not own.exists():
+        return benchmark
+    if Path(source.dataset).exists() or (home / source.dataset).exists():
+        return benchmark
+    located = source.model_copy(update={"dataset": str(own)})
+    return benchmark.model_copy(update={"problems": located})
 
 
 def parents_of(run: Run, student: StudentSettings) -> tuple[str, ...]:

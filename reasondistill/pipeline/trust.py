@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reasondistill.config import load_benchmark, resources
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.pipeline.executed import refusal, what_it_runs
-from reasondistill.pipeline.runs import Run, is_own_folder
+from reasondistill.pipeline.runs import Run, is_own_folder, named_benchmark
 from reasondistill.runs.layout import CHECKPOINT_SUMS, CHECKPOINTS, FOLDERS
 from reasondistill.runs.seals import CHECKPOINT, is_trusted, trust_only
 from reasondistill.runs.store import has_own_seal, read_manifest
@@ -46,7 +45,7 @@ def _of_benchmarks(run: Run) -> list[str]:
     lines: list[str] = []
     for name in dict.fromkeys((*evals.benchmarks, *evals.checkpoints.benchmarks)):
         try:
-            benchmark = load_benchmark(resources.find("benchmarks", name))
+            benchmark = named_benchmark(run, name)
         except ConfigError:  # whoever goes on is told
             continue
         values = benchmark.model_dump(mode="json", exclude_unset=True)

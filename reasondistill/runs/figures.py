@@ -50,7 +50,8 @@ class WorkFigures(Figures):
 
 class ProblemsFigures(Figures):
     """The source of the problems. A benchmark also has `content`, the hash of its rows, and
-    `corrected`, how many answers its errata replace.
+    `corrected`, how many answers its errata replace. `noticed` counts rows by what is odd with them
+    and no reason to set them aside.
     """
 
     dataset: str = ""
@@ -59,6 +60,7 @@ class ProblemsFigures(Figures):
     grader: str = ""
     content: str | None = None
     corrected: Int64 = 0
+    noticed: Mapping[str, Int64] = {}
 
 
 class EngineFigures(LenientRecord):

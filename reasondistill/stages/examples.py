@@ -21,7 +21,13 @@ from pathlib import Path
 
 from reasondistill.config import ExampleSettings
 from reasondistill.curation import export
-from reasondistill.curation.card import CardFacts, DatasetFile, FunnelRow, dataset_card
+from reasondistill.curation.card import (
+    CardFacts,
+    DatasetFile,
+    FunnelRow,
+    dataset_card,
+    exports_card,
+)
 from reasondistill.curation.decisions import Decision, Tally
 from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
 from reasondistill.curation.filters.lengths import tokenizers_of, with_lengths
@@ -544,20 +550,46 @@ def sha256_of(path: Path) -> str:
 
 
 def _write_exports(folder: Path, shapes: Sequence[str]) -> None:
-    """Write the exports that are not there yet: `<shape>.jsonl` for train,
-    `<shape>.validation.jsonl` beside it.
+    """Write the exports that are not there yet, `<shape>.<split>.jsonl`, and the card by which
+    `datasets` finds them. Earlier versions called the train split `<shape>.jsonl`.
     """
+    exports = folder / EXPORTS
+    card = exports / "README.md"
+    is_new = bool(shapes) and not card.exists()
     for shape in shapes:
         for split in SPLITS:
-            name = f"{shape}.jsonl" if split == "train" else f"{shape}.{split}.jsonl"
-            path = folder / EXPORTS / name
-            if path.exists():
+            path = exports / f"{shape}.{split}.jsonl"
+            if path.exists() or (split == "train" and (exports / f"{shape}.jsonl").exists()):
                 continue
             with store.replacing(path) as file:
                 shaped = map(export.SHAPES[shape], _of_split(folder, split))
                 rows = export.write_jsonl(file, shaped)
             if rows == 0:
                 path.unlink()
+            else:
+                is_new = True
+    if not is_new:
+        return
+    found = {shape: _exported(exports, shape) for shape in export.SHAPES}
+    there = {shape: files for shape, files in found.items() if files}
+    asked_first = {shape: there[shape] for shape in shapes if shape in there}
+    store.write_text(card, exports_card(asked_first | there))
+
+
+def _exported(exports: Path, shape: str) -> list[DatasetFile]:
+    files: list[DatasetFile] = []
+    for split in SPLITS:
+        names = [f"{shape}.{split}.jsonl"]
+        if split == "train":
+            names.append(f"{shape}.jsonl")
+        for name in names:
+            path = exports / name
+            if path.exists():
+                with open(path, "rb") as file:
+                    rows = sum(1 for _ in file)
+                files.append(DatasetFile(split, name, rows, sha256_of(path)))
+                break
+    return files
 
 
 def nothing_kept(folder: Path, tally: Tally) -> str:

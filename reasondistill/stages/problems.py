@@ -24,6 +24,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, DecimalException
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -37,22 +38,36 @@ from reasondistill.curation.benchmarks import (
     check_found,
     errata_identity,
 )
-from reasondistill.curation.choices import fault_of, find_right, lettered, shuffled
+from reasondistill.curation.cells import as_text, is_infinite, no_text
+from reasondistill.curation.choices import (
+    Counting,
+    Options,
+    fault_of,
+    find_right,
+    labels_beside,
+    lettered,
+    name_letters,
+    options_of,
+    shuffled,
+)
+from reasondistill.curation.figures import figure_of
+from reasondistill.curation.noticed import Noticed
 from reasondistill.curation.rows import (
     OpenedRows,
     Row,
-    as_text,
     content_hash,
     find_path,
     get_value,
+    has_value,
     open_file,
     open_hub,
     open_procedural,
     procedural_version,
 )
-from reasondistill.curation.selection import TEMPLATE, selected, wanted_fields
+from reasondistill.curation.selection import TEMPLATE, selected, text_fields, wanted_fields
 from reasondistill.curation.words import normalise_question, question_forms
 from reasondistill.errors import ConfigError, DataError
+from reasondistill.foreign_text import shortened
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.extract.boxes import last_boxes
 from reasondistill.grading.read.golds import alternatives
@@ -103,9 +118,10 @@ def run_problems(
     if store.open_stage(folder, identity, keep_old=keep_old) == "complete":
         return store.require_complete(folder)
     opened = open_source(source, place)
-    different = without_duplicates(_entries(source, opened))
+    reading = Reading(source, opened.dataset)
+    different = without_duplicates(_entries(reading, opened))
     entries = without_held_out(different, held_out)
-    return _write(source, opened, entries, folder, pool, started)
+    return _write(reading, opened, entries, folder, pool, started)
 
 
 def run_benchmark(
@@ -140,7 +156,8 @@ def run_benchmark(
                 check_found(benchmark, before.counts["in"], content)
             return before
     opened = open_source(source, place)
-    read = list(islice(_entries(source, opened), BENCHMARK_ROWS.most + 1))
+    reading = Reading(source, opened.dataset, is_benchmark=True)
+    read = list(islice(_entries(reading, opened), BENCHMARK_ROWS.most + 1))
     if len(read) > BENCHMARK_ROWS.most:
         raise DataError(f"{source.dataset}: more than {BENCHMARK_ROWS}.")
     content = check_content(benchmark, read)
@@ -158,7 +175,7 @@ def run_benchmark(
     corrected = sum(erratum.answer is not None for erratum in benchmark.errata)
     figures = ProblemsFigures(content=content, corrected=corrected)
     different = without_duplicates(entries)
-    manifest = _write(source, opened, different, folder, pool, started, figures)
+    manifest = _write(reading, opened, different, folder, pool, started, figures)
     if manifest.dropped:
         reasons = "; ".join(f"{reason} ({count:,})" for reason, count in manifest.dropped.items())
         lost = sum(manifest.dropped.values())
@@ -174,7 +191,7 @@ def run_benchmark(
 
 
 def _write(
-    source: ProblemSource,
+    reading: Reading,
     opened: OpenedRows,
     entries: Iterable[Problem | SetAside],
     folder: Path,
@@ -202,12 +219,14 @@ def _write(
         set_aside.seek(0)
         store.rewrite_shard(folder / SET_ASIDE, set_aside)
     if out == 0:
-        raise DataError(nothing_left(source, first, dropped, folder))
+        raise DataError(nothing_left(reading.source, first, dropped, folder))
     logger.info("%s: %d problems, %d set aside", folder, out, dropped.total())
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
     figures = ProblemsFigures(
         dataset=opened.dataset, revision=opened.revision, split=opened.split, grader=GRADER
     )
+    if reading.noticed.counts:
+        figures = figures.joined(ProblemsFigures(noticed=reading.noticed.counts))
     if of_benchmark is not None:
         figures = figures.joined(of_benchmark)
     counts = {"in": out + dropped.total(), "out": out}
@@ -230,7 +249,7 @@ def read_problems(
     A relative path is looked up from the working directory, then from `base`.
     """
     opened = open_source(source, locate(source, base))
-    yield from without_duplicates(_entries(source, opened))
+    yield from without_duplicates(_entries(Reading(source, opened.dataset), opened))
 
 
 def questions_of(folder: Path) -> Iterator[str]:
@@ -283,6 +302,7 @@ def open_source(source: ProblemSource, place: Place) -> OpenedRows:
             revision=place.inputs["content"],
             split=source.split,
             fields=wanted_fields(source),
+            texts=text_fields(source),
         )
     return open_hub(
         source.dataset,
@@ -292,6 +312,7 @@ def open_source(source: ProblemSource, place: Place) -> OpenedRows:
         revision=place.inputs.get("content", source.revision),
         streaming=source.limit is not None and not source.shuffle,
         trust_remote_code=source.trust_remote_code,
+        texts=text_fields(source),
     )
 
 
@@ -324,15 +345,48 @@ def _identity(
 # ---- rows to problems ----------------------------------------------------------------------------
 
 
-def _entries(source: ProblemSource, opened: OpenedRows) -> Iterator[Problem | SetAside]:
+class Reading:
+    """What is known of a source while its rows are read. Of a benchmark no row is set aside for
+    what is asked: it is told.
+    """
+
+    def __init__(self, source: ProblemSource, dataset: str, *, is_benchmark: bool = False) -> None:
+        self.source = source
+        self.dataset = dataset
+        self.keeps_figures = is_benchmark or source.figures == "keep"
+        self.texts = text_fields(source)
+        self.parts = TEMPLATE.findall(source.question)
+        self.counting = Counting(source.answer_counts_from)
+        self.noticed = Noticed(dataset)
+
+    def end(self) -> None:
+        """Say what was noticed. Raises DataError for what only all rows together show."""
+        place = f"{self.dataset}: {self.source.answer}"
+        fault = self.counting.fault()
+        if fault is not None:
+            raise DataError(f"{place}: {fault} in [problems].")
+        self.noticed.say()
+        if self.counting.is_unsure:
+            logger.warning(
+                "%s: 0 never occurs, and is taken for the first option; answer_counts_from says "
+                "whether the options are counted from 0 or 1",
+                place,
+            )
+        elif self.counting.places:
+            logger.info("%s: counts the options from %d", place, self.counting.first)
+
+
+def _entries(reading: Reading, opened: OpenedRows) -> Iterator[Problem | SetAside]:
     """What each selected row became, each with an id of its own."""
+    source = reading.source
     ids: set[str] = set()
     rows = opened.rows
     if source.source != "procedural":
         rows = _bounded(rows, opened.dataset)
     for row in selected(source, rows):
         name = new_id(source, opened, row, ids)
-        yield to_problem(source, opened, row, name)
+        yield to_problem(reading, opened, row, name)
+    reading.end()
 
 
 def _bounded(rows: Iterator[Row], dataset: str) -> Iterator[Row]:
@@ -344,18 +398,47 @@ def _bounded(rows: Iterator[Row], dataset: str) -> Iterator[Row]:
 
 
 def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Problem | SetAside]:
-    """Set aside each problem whose question came before."""
-    questions: dict[bytes, str] = {}
+    """Set aside each problem whose question came before; of one with another answer both answers
+    are shown.
+    """
+    questions: dict[bytes, tuple[str, str]] = {}
+    doubtful: dict[str, None] = {}
     for entry in entries:
         if isinstance(entry, SetAside):
             yield entry
             continue
         text = stable_digest(normalise_question(entry.question))[:16]
-        first = questions.setdefault(text, entry.id)
+        first, gold = questions.setdefault(text, (entry.id, shortened(entry.answer, _SHOWN_GOLD)))
         if first == entry.id:
             yield entry
-        else:
+        elif _gold_key(gold) == _gold_key(shortened(entry.answer, _SHOWN_GOLD)):
             yield _aside(entry, "duplicate question", f"the same question as {first}")
+        else:
+            doubtful[first] = None
+            here = shortened(entry.answer, _SHOWN_GOLD)
+            detail = f"{here!r} here, {gold!r} there: the same question as {first}"
+            yield _aside(entry, "duplicate question, unequal golds", detail)
+    if doubtful:
+        logger.warning(
+            "questions with unequal golds, of each the first stays: %d (%s). What is set aside "
+            "shows both",
+            len(doubtful),
+            ", ".join(list(doubtful)[:_MOST_NAMES]),
+        )
+
+
+# Of a gold that is shown beside another one.
+_SHOWN_GOLD = 60
+_MOST_NAMES = 5
+
+
+def _gold_key(gold: str) -> str:
+    """What is the same for golds that are written alike: 2, 2.0 and "2."; 1,000 and 1000."""
+    text = normalise_question(gold)
+    try:
+        return str(Decimal(text.replace(",", "")).normalize())
+    except DecimalException:
+        return text
 
 
 def new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:
@@ -382,12 +465,19 @@ def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:120]
 
 
-def to_problem(
-    source: ProblemSource, opened: OpenedRows, row: Row, name: str
-) -> Problem | SetAside:
+def to_problem(reading: Reading, opened: OpenedRows, row: Row, name: str) -> Problem | SetAside:
     """The problem that a row makes, called `name`, or the reason why it makes none. Its gold is not
-    graded here, nor is its question compared with others.
+    graded here, nor is its question compared with others. Raises DataError for a value that cannot
+    be a text.
     """
+    source = reading.source
+    for field in reading.texts:
+        kind = no_text(get_value(row.fields, field))
+        if kind is not None:  # the type of a column has mostly said so before
+            raise DataError(
+                f"{reading.dataset}: {field}: row {row.index} holds {kind}, which is no text; "
+                "write it as the text that an answer would have."
+            )
     origin = Origin(
         dataset=opened.dataset, revision=opened.revision, split=opened.split, row=row.index
     )
@@ -395,6 +485,14 @@ def to_problem(
     def aside(reason: str, detail: str = "") -> SetAside:
         return SetAside(id=name, reason=reason, detail=detail[:200], origin=origin)
 
+    for part in reading.parts:
+        if not has_value(row.fields, part):
+            return aside("a part of the question is missing", f"no {part}")
+        value = get_value(row.fields, part)
+        if isinstance(value, (list, Mapping)):
+            return aside("question is not text", f"{part}: found {type(value).__name__}: {value}")
+        if value is None:
+            reading.noticed.add(f"question: {{{part}}} is empty", name)
     question = question_field(row, source.question)
     answer: Any = ""
     values = {"question": question}
@@ -406,6 +504,8 @@ def to_problem(
             return aside(f"{key} is not text", f"found {type(value).__name__}: {value}")
         if not as_text(value).strip():
             return aside(f"no {key}")
+    if is_infinite(answer):
+        return aside("answer is infinite", "a number beyond what the type of its column holds")
     gold = as_text(answer).strip()
     mark = source.answer_after
     if mark is not None and source.answer:
@@ -415,8 +515,13 @@ def to_problem(
         if not gold:
             return aside("no answer", f"nothing after {mark!r}")
     text = as_text(question).strip()
+    figure = figure_of(text, row.fields)
+    if figure is not None:
+        if not reading.keeps_figures:
+            return aside("needs a figure", f"{figure!r} in the question, which is text alone")
+        reading.noticed.add("needs a figure, perhaps", name)
     if source.choices is not None:
-        chosen = multiple_choice(source, row, text)
+        chosen = multiple_choice(reading, row, text, name)
         if isinstance(chosen, str):
             return aside("no choice of options", chosen)
         text, gold = chosen
@@ -455,17 +560,18 @@ def question_field(row: Row, named: str) -> Any:
     return get_value(row.fields, named)
 
 
-def multiple_choice(source: ProblemSource, row: Row, question: str) -> tuple[str, str] | str:
+def multiple_choice(reading: Reading, row: Row, question: str, name: str) -> tuple[str, str] | str:
     """The question with its options and the right letter, or what is wrong with them."""
+    source = reading.source
     if isinstance(source.choices, str):
-        value = get_value(row.fields, source.choices)
-        options: list[str] = []
-        if isinstance(value, list):
-            options = [as_text(option).strip() for option in cast("list[Any]", value)]
+        found = listed_options(source, row)
+        if isinstance(found, str):
+            return f"{source.choices}: {found}"
         answer = get_value(row.fields, source.answer)
-        right = find_right(options, answer)
-        if right is None:
-            return f"{source.answer} = {as_text(answer)!r} is none of {len(options)} options"
+        right = find_right(found, answer, reading.counting)
+        if isinstance(right, str):
+            return f"{source.answer} = {right}"
+        options = list(found.texts)
     else:
         fields = source.choices or ()
         options = [as_text(get_value(row.fields, name)).strip() for name in fields]
@@ -475,7 +581,23 @@ def multiple_choice(source: ProblemSource, row: Row, question: str) -> tuple[str
         return fault
     if not isinstance(source.choices, str):
         options, right = shuffled(question, options, right, seed=source.seed)
+        if name_letters(options):
+            reading.noticed.add("an option names others by letter, and they are shuffled", name)
     return lettered(question, options, right)
+
+
+def listed_options(source: ProblemSource, row: Row) -> Options | str:
+    """The options in the field that `choices` names, with their labels, or why it holds none."""
+    named = str(source.choices)
+    labels: Any = None
+    whole, _, last = named.rpartition(".")
+    if source.choice_labels is not None:
+        labels = get_value(row.fields, source.choice_labels)
+    elif last == "text":
+        beside = get_value(row.fields, whole)
+        if isinstance(beside, Mapping):
+            labels = labels_beside(cast("Mapping[str, Any]", beside))
+    return options_of(get_value(row.fields, named), labels)
 
 
 def text_after(text: str, mark: str) -> str:

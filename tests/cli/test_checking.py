@@ -164,7 +164,7 @@ def test_a_run_at_a_url_is_repaired_there(work: Path, finished: Path) -> None:
         "2-traces/metrics.jsonl",
         "3-verdicts/verdicts.jsonl",
         "4-examples/dataset/train.parquet",
-        "4-examples/exports/sharegpt.jsonl",
+        "4-examples/exports/sharegpt.train.jsonl",
         "7-report/report.json",
     ],
 )

@@ -182,7 +182,7 @@ def test_no_planted_key_is_in_run_folder_logs_terminal_report_or_exports(
     assert traces.figures["masked"] == len(masked_samples) > 0
     assert "a secret of this environment stood in" in printed
     assert examples.dropped["holds a secret"] > 0
-    for name in ("4-examples/examples.jsonl", "4-examples/exports/messages.jsonl"):
+    for name in ("4-examples/examples.jsonl", "4-examples/exports/messages.train.jsonl"):
         assert secrets.MASK not in next((folder).glob(name)).read_text()
     # What a model of the evals wrote is graded as it is masked.
     records = (folder / "6-evals" / "records.jsonl").read_text().splitlines()

@@ -95,8 +95,8 @@ def test_a_run_is_the_same_whatever_words_stand_in_secret_variables(
             words = run(tmp_path, f"words{number}")
             results = dict(differences(words, plain))
             assert set(results.values()) == {"same"}, results
-        assert (words / "4-examples" / "exports" / "sharegpt.jsonl").read_text() == (
-            plain / "4-examples" / "exports" / "sharegpt.jsonl"
+        assert (words / "4-examples" / "exports" / "sharegpt.train.jsonl").read_text() == (
+            plain / "4-examples" / "exports" / "sharegpt.train.jsonl"
         ).read_text()
         assert "***" not in (words / "2-traces" / "servers.jsonl").read_text()
         assert "***" not in (words / "2-traces" / "manifest.json").read_text()

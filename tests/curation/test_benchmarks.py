@@ -15,7 +15,7 @@ from test_problems import DigitPool, write_jsonl
 
 from reasondistill.config import AnswerKind, Benchmark, load_benchmark, resources
 from reasondistill.curation.benchmarks import content_of, is_of_kind
-from reasondistill.curation.choices import find_right, shuffled
+from reasondistill.curation.choices import Counting, Options, find_right, shuffled
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.grading.serve.items import grade
@@ -406,7 +406,7 @@ def test_a_list_of_options_keeps_its_order_and_the_answer_is_a_place_a_letter_or
         ({"options": ["3"], "right": 0}, "1 options"),
         ({"options": ["3", ""], "right": 0}, "empty"),
         ({"options": ["3", "4", "3"], "right": 0}, "twice"),
-        ({"options": "3, 4", "right": "3"}, "none of 0 options"),
+        ({"options": "3, 4", "right": "3"}, "the options are str, not a list of texts"),
     ],
 )
 def test_a_row_without_a_choice_is_set_aside(tmp_path: Path, row: dict[str, Any], why: str) -> None:
@@ -420,7 +420,9 @@ def test_a_row_without_a_choice_is_set_aside(tmp_path: Path, row: dict[str, Any]
 
 
 def test_a_text_that_two_options_share_means_none() -> None:
-    assert find_right(["x", "y", "x"], "x") is None and find_right(["x", "y"], True) is None
+    counting = Counting(None)
+    assert find_right(Options(["x", "y", "x"]), "x", counting) == "'x' is none of 3 options"
+    assert find_right(Options(["x", "y"]), True, counting) == "'true' is none of 2 options"
 
 
 @pytest.mark.parametrize(

@@ -591,7 +591,8 @@ def test_exports_have_the_shapes_that_other_tools_read(run: Run) -> None:
     exports = run.out / "exports"
     train = [example for example in run.examples if example.split == "train"]
     pc, chat, sharegpt = (
-        lines(exports / f"{shape}.jsonl") for shape in ("prompt_completion", "messages", "sharegpt")
+        lines(exports / f"{shape}.train.jsonl")
+        for shape in ("prompt_completion", "messages", "sharegpt")
     )
     assert len(pc) == len(chat) == len(sharegpt) == len(train)
     assert [turn["role"] for turn in pc[0]["prompt"]] == ["system", "user"] and [
@@ -611,7 +612,7 @@ def test_an_export_can_be_asked_for_later_without_making_the_examples_again(run:
     first = run.make()
     assert not (run.out / "exports").exists()
     assert run.make(export=["sharegpt"]) == first
-    assert (run.out / "exports" / "sharegpt.jsonl").exists()
+    assert (run.out / "exports" / "sharegpt.train.jsonl").exists()
 
 
 # ---- golds under suspicion -----------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_rows_that_lack_something_are_set_aside_with_their_reason(tmp_path: Path
         "no answer",
         "no answer",
         "broken text",
-        "duplicate question",
+        "duplicate question, unequal golds",
     ]
     assert set_aside(source)[-1].detail.endswith("x/train/0")
 
@@ -589,3 +589,43 @@ def test_problems_without_answers_are_kept_when_the_file_says_so(tmp_path: Path)
         ("What is 1+1?", ""),
         ("And 2+3?", ""),
     ]
+
+
+# ---- what the rows show together -----------------------------------------------------------------
+
+
+def test_equal_questions_with_unequal_golds_show_both(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"question": "What is 1 + 1?", "answer": "3"},
+        {"question": "what is 1 + 1 ?", "answer": "2"},
+        {"question": "What is 1000 + 0?", "answer": "1000"},
+        {"question": "What is 1000 + 0?", "answer": "1,000.0"},
+    ]
+    source = from_file(write_jsonl(tmp_path / "x.jsonl", rows))
+    unequal, equal = set_aside(source)
+    assert unequal.reason == "duplicate question, unequal golds"
+    assert unequal.detail == "'2' here, '3' there: the same question as x/train/0"
+    assert equal.reason == "duplicate question"
+    assert "questions with unequal golds, of each the first stays: 1 (x/train/0" in caplog.text
+
+
+def test_a_part_of_a_question_that_is_missing_or_a_list_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"a": "Tom has 3.", "b": "How many?", "answer": "3"},
+        {"b": "How many are there?", "answer": "3"},
+        {"a": ["Tom", "Ann"], "b": "Who?", "answer": "3"},
+        {"a": None, "b": "How many has Ann?", "answer": "3"},
+    ]
+    source = from_file(write_jsonl(tmp_path / "x.jsonl", rows), question="{a} {b}")
+    assert [p.question for p in problems(source)] == ["Tom has 3. How many?", "How many has Ann?"]
+    missing, listed = set_aside(source)
+    assert (missing.reason, missing.detail) == ("a part of the question is missing", "no a")
+    assert listed.reason == "question is not text" and listed.detail.startswith("a: found list")
+    assert "question: {a} is empty: 1 row, first x/train/3" in caplog.text
+    with GradingPool() as pool:
+        manifest = run_problems(source, tmp_path / "out", pool=pool)
+    assert manifest.figures["noticed"] == {"question: {a} is empty": 1}

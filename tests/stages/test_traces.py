@@ -706,3 +706,17 @@ def test_a_script_file_is_a_teacher_for_dry_runs(problems: Path, tmp_path: Path)
 
 def test_durations_are_short() -> None:
     assert [short_duration(s) for s in (41.2, 725, 4320)] == ["41s", "12m05s", "1h12m"]
+
+
+def test_problems_that_the_prompt_shows_with_their_answer_are_named_and_counted(
+    problems: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompt = tmp_path / "shown.toml"
+    prompt.write_text(
+        'about = "x"\nuser = "{question}"\n'
+        '[[few_shot]]\nquestion = " WHAT is  2+1? "\nanswer = "3"\n'
+        '[[few_shot]]\nquestion = "What is 90+1?"\nanswer = "91"\n'
+    )
+    run_traces(settings(prompt=str(prompt)), problems, tmp_path / "t", Serving(CLUSTER, opener()))
+    assert "prompt shown: 1 of 8 problems are also worked examples of it" in caplog.text
+    assert "sums/train/2." in caplog.text

@@ -50,6 +50,9 @@ from reasondistill.stages.traces.workers import gather_parts, open_for_workers, 
 VERSION = 1
 log = logging.getLogger(__name__)
 
+# Of problems that a message names.
+_MOST_NAMES = 5
+
 
 def run_traces(
     traces: TraceSettings,
@@ -93,6 +96,16 @@ def run_traces(
             "count as one for a majority vote, a filter or a score; ask for n = 1",
             folder,
             traces.n,
+        )
+    shown = [problem.id for problem in problems if prompt.prompt.shows(problem.question)]
+    if shown:
+        log.warning(
+            "prompt %s: %d of %d problems are also worked examples of it, with their answer: %s. "
+            "They count like the others",
+            prompt.name,
+            len(shown),
+            len(problems),
+            ", ".join(shown[:_MOST_NAMES]),
         )
     capture.check_models(traces, folder)
     gather_parts(folder)
