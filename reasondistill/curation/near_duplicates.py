@@ -156,7 +156,8 @@ def _read(batches: Iterable[Batch], plan: Banding, file: BinaryIO) -> _ReadTexts
     sizes: list[Places] = [np.zeros(1, np.int64)]
     for batch in batches:
         ids += [text.id for text in batch.texts]
-        kind = _kinds(batch)
+        groups = np.array([hashed(text.group) for text in batch.texts], np.uint64)
+        kind = mixed(batch.guards + mixed(groups))
         kinds.append(kind)
         equal.append(mixed(_content(batch) + kind))
         signature = _signatures(batch, plan.hashes)
@@ -181,11 +182,6 @@ def _read(batches: Iterable[Batch], plan: Banding, file: BinaryIO) -> _ReadTexts
         starts=starts,
         values=values,
     )
-
-
-def _kinds(batch: Batch) -> Words64:
-    groups = np.array([hashed(text.group) for text in batch.texts], np.uint64)
-    return mixed(batch.guards + mixed(groups))
 
 
 def _content(batch: Batch) -> Words64:
