@@ -168,7 +168,10 @@ def _identity(
     outputs = {name: manifest.output for name, manifest in manifests.items()}
     for tokenizer in tokenizers_of(examples):
         found = tokenizer_identity(tokenizer.name, tokenizer.revision)
-        outputs[f"tokenizer {tokenizer.name}"] = found
+        asked = tokenizer.name
+        if tokenizer.revision is not None:
+            asked += f"@{tokenizer.revision}"
+        outputs[f"tokenizer {asked}"] = found
     return store.Identity("examples", VERSION, section, outputs)
 
 
