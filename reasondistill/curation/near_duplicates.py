@@ -95,6 +95,8 @@ def banding(threshold: float, *, recall: float = RECALL) -> Banding:
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"similarity = {threshold}: want a number above 0 and at most 1.")
+    if not 0 < recall < 1:
+        raise ConfigError(f"recall = {recall}: want a number between 0 and 1.")
     for rows in range(_MOST_IN_A_BAND, 0, -1):
         agreeing = threshold**rows
         bands = 1

@@ -355,9 +355,11 @@ def _with_csv_as_text(
     options = settings.pd_read_csv_kwargs
     if not first or options.get("header") != "infer" or options.get("names"):
         return builder
-    of_head = {"header": None, "nrows": 1, "chunksize": None, "dtype": str}
+    # With the first row: where it has more cells than the head, pandas would move all of them.
+    of_head = {"header": None, "nrows": 2, "chunksize": None, "dtype": str, "na_filter": False}
     head = xpandas_read_csv(first[0], **options | of_head)
-    names = [str(name) for name in head.iloc[0]]
+    # A column without a name gets this one of pandas.
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(head.iloc[0])]
     require_one_column(f"{Path(first[0]).name}:1", names, texts)
     as_text = Features({name: Value("string") for name in names})
     return opening(features=as_text, keep_default_na=False)
