@@ -50,7 +50,8 @@ def without_options(question: str) -> str:
 
 # Such an option means those above it, and stands behind them.
 _MEANS_OTHERS = re.compile(
-    r"\b(?:all|none|any|both|neither|either|each|two|some)\b.{0,80}\b(?:above|preceding|foregoing)\b"
+    r"\b(?:all|none|any|both|neither|either|each|two|some)\b.{0,80}"
+    r"\b(?:above|preceding|foregoing)\b"
     r"|\b(?:all|none|both|neither|either) of (?:these|them|the other)\b",
     re.IGNORECASE,
 )
