@@ -15,7 +15,7 @@ from test_examples import Run, graded
 pytest.importorskip("datasets")
 import datasets
 
-SHAPES = ("prompt_completion", "messages", "sharegpt")
+SHAPES = ("prompt_completion", "messages", "sharegpt", "axolotl", "openai_chat")
 
 
 @pytest.fixture(autouse=True)
