@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reasondistill.secrets import masked
 
-Finish = Literal["stop", "length", "repetition", "error"]
-# Whose fault a failed sample is: the service's (server, quota, engine), or the input's (a prompt
-# that no model takes).
-Fault = Literal["service", "input"]
+# `unknown`: the publisher of the text does not say.
+Finish = Literal["stop", "length", "repetition", "unknown", "error"]
+# Whose fault a failed sample is: the service's (server, quota, engine), the input's (a prompt that
+# no model takes), or nobody's: a data set of published traces has no such one (absent).
+Fault = Literal["service", "input", "absent"]
 Outcome = Literal["correct", "wrong", "no_answer", "truncated", "undecided"]
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation"]
@@ -187,8 +188,8 @@ class Completion(Record):
     block was begun and never ended, all of it is reasoning and `answer_text` is empty. `"none"`: no
     block, `reasoning` is None. An error is a completion with `finish="error"`, the message in
     `error` and whose fault it is in `fault`: a service may do better when it is asked again (None,
-    in files of earlier versions, means the same), an input will not. `is_estimated` says that the
-    server did not count the tokens: they are our guess. `is_masked`: a secret of the environment
+    in files of earlier versions, means the same), an input will not. `is_estimated` says that
+    nobody counted the tokens: they are our guess. `is_masked`: a secret of the environment
     stood in the text, and `***` stands there now. `continued_at`: the sampler was stopped after so
     many tokens and went on from there later, with another seed for the rest.
     """
@@ -212,12 +213,17 @@ class Completion(Record):
     @property
     def is_lost(self) -> bool:
         """The service failed: another try may bring the sample."""
-        return self.finish == "error" and self.fault != "input"
+        return self.finish == "error" and self.fault not in ("input", "absent")
 
     @property
     def is_refused(self) -> bool:
         """The input is at fault: no try will bring the sample."""
         return self.finish == "error" and self.fault == "input"
+
+    @property
+    def is_absent(self) -> bool:
+        """A data set has no such published trace."""
+        return self.finish == "error" and self.fault == "absent"
 
 
 class Begun(Record):
@@ -252,18 +258,54 @@ class Begun(Record):
         return (*self.continued_at, len(self.token_ids))
 
 
+class Published(Record):
+    """Where a published trace stands, and what is said there of how it was drawn (None: nothing).
+
+    `place` counts the traces of its row. `mean_logprob` is that of its tokens in nats, where their
+    log-probabilities were published.
+    """
+
+    foreign = frozenset({"teacher"})
+
+    dataset: str
+    revision: str
+    split: str
+    row: Natural
+    place: Natural
+    teacher: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: Int64 | None = None
+    mean_logprob: float | None = None
+
+
 class Trace(Record):
-    """One completion of one problem. `id` is `<problem id>:<sample>`."""
+    """One completion of one problem. `id` is `<problem id>:<sample>`.
+
+    One that was `published` was not drawn by us: `prompt` is `published`, and nobody knows
+    `sampling` and `seed`.
+    """
 
     id: str
     problem_id: str
     sample: Int64
     model: str
     prompt: str
-    sampling: Sampling
+    sampling: Sampling | None
     key: str
-    seed: int
+    seed: int | None
     completion: Completion
+    # Written only where there is one: records without it stay byte for byte what they were.
+    published: Published | None = Field(default=None, exclude_if=lambda one: one is None)
+
+
+class FewerTraces(Record):
+    """A problem of which a data set holds fewer published traces than were asked for."""
+
+    problem_id: str
+    traces: Int64
+    asked: Int64
+    reason: str
 
 
 class Grade(Record):

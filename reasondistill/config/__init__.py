@@ -50,6 +50,7 @@ from reasondistill.config.sampling import (
 )
 from reasondistill.config.shrinking import ShrinkSettings
 from reasondistill.config.sources import AnswerKind, Benchmark, Erratum, ProblemSource
+from reasondistill.config.stored import StoredSettings
 from reasondistill.config.students import (
     CONTROLS,
     START,
@@ -92,6 +93,7 @@ __all__ = [
     "SamplingSettings",
     "Scalar",
     "ShrinkSettings",
+    "StoredSettings",
     "StudentSettings",
     "SampledModel",
     "TraceSettings",

@@ -40,6 +40,7 @@ class Capabilities:
     `reads_file`: `model` is the path of a file of texts.
     `reads_problems`: it holds the problems that it was opened with, and cannot serve others.
     `reads_solutions`: its samples are the problems' own reference solutions.
+    `reads_dataset`: `model` is a data set; its samples are the traces that stand there.
     `package`: what must be installed for it, by the name that is imported; `extra` brings it.
     """
 
@@ -52,6 +53,7 @@ class Capabilities:
     reads_file: bool = False
     reads_problems: bool = False
     reads_solutions: bool = False
+    reads_dataset: bool = False
     package: str = ""
     extra: str = ""
 

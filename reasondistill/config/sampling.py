@@ -16,6 +16,7 @@ from reasondistill.config.sampler_kinds import (
     SamplerName,
     capabilities_of,
 )
+from reasondistill.config.stored import StoredSettings
 from reasondistill.errors import ConfigError
 from reasondistill.records import Sampling
 from reasondistill.secret_names import Secrecy, how_secret
@@ -142,7 +143,8 @@ class ModelSettings(Section):
 
     `sampler = "vllm"`: `model` is a hub id or folder. `"openai"`: a model name at any
     OpenAI-compatible server (address in the cluster file). `"reference"`: the problems' own
-    reference solutions. `"scripted"`: a JSONL of completions, for dry runs. A sampler of your own:
+    reference solutions. `"stored"`: `model` is a data set of published traces, `stored` says where
+    they stand in it. `"scripted"`: a JSONL of completions, for dry runs. A sampler of your own:
     `"my_lab.parrot:PARROT"`, see `config.sampler_kinds`.
 
     `request = {reasoning_effort = "high"}` adds fields to each request to a server, `omit =
@@ -158,6 +160,7 @@ class ModelSettings(Section):
     request: dict[str, Any] = {}
     omit: tuple[str, ...] = ()
     reasoning: ReasoningFormat = "auto"
+    stored: StoredSettings | None = Field(default=None, exclude_if=lambda stored: stored is None)
     trust_remote_code: bool = False
 
     @property
@@ -175,6 +178,15 @@ class ModelSettings(Section):
                     f'{key}: only for samplers that send requests; sampler = "{self.sampler}" '
                     f"does not"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _only_data_sets_have_fields(self) -> Self:
+        if self.stored is not None and not self.capabilities.reads_dataset:
+            raise ValueError(
+                f'stored: only for samplers that read a data set; sampler = "{self.sampler}" '
+                "does not"
+            )
         return self
 
     @model_validator(mode="after")
@@ -206,11 +218,14 @@ class ModelSettings(Section):
         return self
 
     def shaping(self) -> dict[str, Any]:
-        """`request`, `omit` and `reasoning` as far as the file sets them, so that the identities of
-        older files, which have none of them, stay the same.
+        """`request`, `omit`, `reasoning` and `stored` as far as the file sets them, so that the
+        identities of older files, which have none of them, stay the same. Who is said to have
+        written the traces changes none of them.
         """
         keys = self.model_dump(
-            mode="json", include={"request", "omit", "reasoning"}, exclude_defaults=True
+            mode="json",
+            include={"request", "omit", "reasoning", "stored"},
+            exclude_defaults=True,
         )
         if self.omit:
             keys["omit"] = sorted(self.omit)
@@ -227,7 +242,12 @@ class SampledModel(ModelSettings):
 
 
 def can_be_asked(model: ModelSettings) -> None:
-    """Raise ValueError for a sampler that repeats the problems' solutions and answers nothing."""
+    """Raise ValueError for a sampler that repeats what stands somewhere and answers nothing."""
+    if model.capabilities.reads_dataset:
+        raise ValueError(
+            f"sampler: {model.sampler!r} repeats the traces of a data set; "
+            "name a sampler that answers what it is asked"
+        )
     if model.capabilities.reads_solutions:
         raise ValueError(
             f"sampler: {model.sampler!r} repeats the solutions of [problems]; "
@@ -259,6 +279,18 @@ class TraceSettings(SamplingSettings):
     logprobs: Annotated[int, Field(ge=1, le=1024)] | None = None
     logprobs_model: str | None = None
     teachers: Annotated[tuple[SampledModel, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _somebody_is_sampled(self) -> TraceSettings:
+        if not all(model.capabilities.reads_dataset for model in self.teachers):
+            return self
+        single_keys = self.model_dump(include=set(SamplingSettings.model_fields), exclude_none=True)
+        for key in single_keys:
+            raise ValueError(
+                f"{key}: every teacher is a data set of published traces, which were drawn as they "
+                "were; leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _somebody_gives_log_probabilities(self) -> TraceSettings:

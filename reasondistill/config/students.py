@@ -48,7 +48,9 @@ class ExampleSettings(Section):
     prompt: str | None = None
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.05
     seed: int = 0
-    export: tuple[Literal["prompt_completion", "messages", "sharegpt"], ...] = ()
+    export: tuple[
+        Literal["prompt_completion", "messages", "sharegpt", "axolotl", "openai_chat"], ...
+    ] = ()
 
 
 class ArchitectureSettings(Section):

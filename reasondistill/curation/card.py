@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reasondistill.curation.export import READ_BY
 from reasondistill.hashing import stable_digest
 from reasondistill.markdown import inline
 
@@ -113,6 +114,7 @@ def exports_card(shapes: Mapping[str, Sequence[DatasetFile]]) -> str:
         if place == 0:
             head.append("  default: true")
     files = [_file_cells(file) for several in shapes.values() for file in several]
+    read_by = [[inline(shape), inline(READ_BY.get(shape, ""))] for shape in shapes]
     body = [
         "---",
         "",
@@ -121,6 +123,7 @@ def exports_card(shapes: Mapping[str, Sequence[DatasetFile]]) -> str:
         "The same examples in several shapes, each a configuration of its own: "
         "`load_dataset(FOLDER, SHAPE)`.",
         "",
+        *_section("Shapes", ("shape", "read by"), read_by),
         *_section("Files", ("split", "file", "rows", "sha256"), files),
     ]
     return "\n".join(head + body)

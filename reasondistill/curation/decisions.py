@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reasondistill.records import Graded, Problem, Split, SuspectGold
+from reasondistill.records import Graded, Problem, Split, SuspectGold, Trace
 from reasondistill.runs.figures import ExamplesFigures
 
 PASS_RATE_BINS = (
@@ -98,9 +98,9 @@ class Tally:
             self.pass_rates[pass_rate_bin(share)] += 1
         self.dropped.update(decision.reasons.values())
         for pair in decision.pairs:
-            self.teachers[pair.trace.model] += 1
+            self.teachers[_teacher_of(pair.trace)] += 1
             self.prompts[pair.trace.prompt] += 1
-            self.samplings[pair.trace.sampling.model_dump_json()] += 1
+            self.samplings[_sampling_of(pair.trace)] += 1
             self.graders[pair.verdict.grade.grader] += 1
         kept = decision.kept
         if kept:
@@ -162,6 +162,18 @@ def pass_rate_bin(share: float) -> str:
         return PASS_RATE_BINS[-1]
     edges_below = sum(share > edge for edge in (0.25, 0.5, 0.75))
     return PASS_RATE_BINS[1 + edges_below]
+
+
+def _teacher_of(trace: Trace) -> str:
+    if trace.published is None:
+        return trace.model
+    return f"{trace.published.teacher or 'unknown'}, published in {trace.model}"
+
+
+def _sampling_of(trace: Trace) -> str:
+    if trace.sampling is None:
+        return "unknown"
+    return trace.sampling.model_dump_json()
 
 
 def _listed(counter: Counter[str]) -> str:

@@ -1,5 +1,5 @@
 """Examples in the formats that other tools read: a Parquet data set, TRL prompt-completion,
-messages, ShareGPT.
+messages, ShareGPT, Axolotl, OpenAI fine-tuning.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def as_prompt_completion(example: Example) -> dict[str, Any]:
 
 
 def as_messages(example: Example) -> dict[str, Any]:
-    """The OpenAI format: one list of turns."""
+    """One list of turns, as chat templates take it; TRL, DistillKit and most others read it."""
     return {"messages": [message.as_turn() for message in example.messages]}
 
 
@@ -107,8 +107,47 @@ def as_sharegpt(example: Example) -> dict[str, Any]:
     }
 
 
+def as_axolotl(example: Example) -> dict[str, Any]:
+    """Axolotl's chat_template with `message_field_training: train`: the loss is on the last turn,
+    also where the prompt holds worked examples.
+
+    https://docs.axolotl.ai/docs/dataset-formats/conversation.html
+    """
+    last = len(example.messages) - 1
+    turns = [message.as_turn() for message in example.messages]
+    return {"messages": [{**turn, "train": place == last} for place, turn in enumerate(turns)]}
+
+
+def as_openai_chat(example: Example) -> dict[str, Any]:
+    """OpenAI's chat format for fine-tuning: `weight = 0` takes an assistant's turn out of the loss,
+    and no other turn may have one.
+
+    https://platform.openai.com/docs/guides/supervised-fine-tuning#multi-turn-chat-examples
+    """
+    turns: list[dict[str, Any]] = []
+    for message in example.messages:
+        turns.append(dict(message.as_turn()))
+        if message.role == "assistant":
+            turns[-1]["weight"] = 0
+    turns[-1].pop("weight", None)
+    return {"messages": turns}
+
+
 SHAPES: dict[str, Callable[[Example], dict[str, Any]]] = {
     "prompt_completion": as_prompt_completion,
     "messages": as_messages,
     "sharegpt": as_sharegpt,
+    "axolotl": as_axolotl,
+    "openai_chat": as_openai_chat,
+}
+
+# Who reads each, and how it is told to.
+READ_BY: dict[str, str] = {
+    "prompt_completion": "TRL's SFTTrainer: the loss is on the completion",
+    "messages": "TRL's SFTTrainer; DistillKit (train_dataset: repo_id is this folder, config_name "
+    "is messages)",
+    "sharegpt": "LLaMA-Factory and others that read `from` and `value`; TRL's "
+    "maybe_convert_to_chatml; DistillKit",
+    "axolotl": "Axolotl: type: chat_template, message_field_training: train",
+    "openai_chat": "OpenAI's fine-tuning, and others that read `weight`",
 }

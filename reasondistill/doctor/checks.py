@@ -28,6 +28,7 @@ from reasondistill.launch.launcher import launcher_of
 from reasondistill.models.folders import require_sound_weights, require_tokenizer
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import identity_of
+from reasondistill.models.samplers.stored.sampler import check_first_rows
 from reasondistill.models.templates import check_prompt
 from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import (
@@ -435,3 +436,13 @@ def sources(run: Run) -> None:
     for source in named:
         if source.source != "hub":
             next(problems.read_problems(source, base=run.source.parent), None)
+
+
+@run_check(reads_data=True)
+def published_traces(run: Run) -> None:
+    """The first rows of each data set of published traces that lies here are of a known shape, or
+    have the named fields; its texts are texts.
+    """
+    for teacher in map(located, run.pipeline.teachers):
+        if teacher.capabilities.reads_dataset and Path(teacher.model).exists():
+            check_first_rows(teacher)

@@ -99,6 +99,8 @@ def _traces_estimate(run: Run, number: int | None) -> str:
         return f"{settings.n} traces for each problem"
     drawn = number * settings.n
     text = f"{drawn:,} traces"
+    if any(teacher.capabilities.reads_dataset for teacher in settings.teachers):
+        text = f"at most {text}; those of a data set are read, not drawn"
     if any(teacher.capabilities.answers_anything for teacher in settings.teachers):
         text += f", at most {drawn * settings.resolve().max_tokens:,} tokens"
     done = read_manifest(run.stage("traces"))

@@ -131,7 +131,8 @@ class Basis:
     is added where they are another model's.
 
     `at_once` is how many samples at once the speed was measured with, where the engine takes more:
-    None where that makes no difference.
+    None where that makes no difference. `is_read`: the samples stand in a data set, and to read
+    them counts as no time.
     """
 
     lengths: Written | None = None
@@ -142,6 +143,7 @@ class Basis:
     at_once: int | None = None
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    is_read: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,8 @@ def draw_piece(context: Context, piece: Piece) -> Drawn:
         return Drawn(exact(drawn_tokens), exact(0.0), spent, exact(drawn_tokens * per_token))
     mean = mean_tokens(context, piece)
     if mean is None:
-        return Drawn(None, None, spent, None)
+        rest_s = exact(0.0) if piece.basis.is_read else None
+        return Drawn(None, rest_s, spent, None)
     rest = piece.rest * mean
     tokens = drawn_tokens + rest
     size = None
@@ -245,6 +248,8 @@ def draw_piece(context: Context, piece: Piece) -> Drawn:
         size = tokens * measured.bytes_per_token
     elif context.paper is not None:
         size = tokens * BYTES_PER_TOKEN
+    if piece.basis.is_read:
+        return Drawn(tokens, exact(0.0), spent, size)
     speed = piece.basis.speed
     if speed is None:
         return Drawn(tokens, None, spent, size)
@@ -354,7 +359,7 @@ def _notes(context: Context, pieces: Sequence[Piece]) -> tuple[str, ...]:
 
 def _longest_s(piece: Piece) -> float:
     lengths = piece.basis.lengths
-    if lengths is None or not piece.rest:
+    if lengths is None or not piece.rest or piece.basis.is_read:
         return 0.0
     return lengths.longest_s
 

@@ -62,6 +62,8 @@ from reasondistill.stages.students.footprint import gib
 AS_GIVEN = "as given"
 # Bytes of an index line of the top-K cache.
 _INDEX_BYTES = 140
+# Of what is not drawn nothing is cut.
+_NO_CAP = 1 << 40
 # The first texts of a run are few and short: long ones are still being written.
 _ENOUGH = 10
 
@@ -81,7 +83,7 @@ def traces_cost(context: Context) -> Cost:
     if (
         done is not None
         and done.status == "complete"
-        and done.counts.get("out", 0) >= context.samples
+        and done.counts.get("out", 0) + done.counts.get("absent", 0) >= context.samples
     ):
         size = folder_bytes(context.run.stage("traces"))
         seconds = done.seconds
@@ -107,6 +109,12 @@ def teacher_pieces(context: Context, written: TraceSettings, problems: int) -> I
         wanted = round(problems * teacher.share / shares) * written.n
         cap = written.resolve().max_tokens
         basis = with_given(context, teacher_basis(context, teacher, name, cap))
+        if teacher.capabilities.reads_dataset:
+            cap = _NO_CAP
+            note = f"{name}: published traces are read, not drawn"
+            basis = replace(
+                basis, speed=None, at_once=None, is_read=True, notes=(*basis.notes, note)
+            )
         yield Piece(f"teacher {name}", wanted, written.n, cap, done, basis)
 
 

@@ -40,6 +40,7 @@ from reasondistill.config.sampling import (
     VerdictSettings,
 )
 from reasondistill.config.sources import Benchmark, Erratum, ProblemSource
+from reasondistill.config.stored import StoredSettings
 from reasondistill.config.students import (
     ArchitectureSettings,
     ExampleSettings,
@@ -200,6 +201,13 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         "request": _shown("fields of each request: tools and servers that the server is to call"),
         "omit": _harmless("fields of requests that are left out"),
         "trust_remote_code": _shown("runs the model's code"),
+    },
+    StoredSettings: {
+        **dict.fromkeys(("config", "split"), _harmless("asked of the hub")),
+        **dict.fromkeys(
+            ("text", "thinking", "question", "turn", "teacher_field"), _harmless("fields of a row")
+        ),
+        "teacher": _harmless("shown to people"),
     },
     SampledModel: {"name": _harmless("letters, digits and . _ -")},
     TraceSettings: {

@@ -267,6 +267,9 @@ def progress_of(run: Run, stage: str) -> str:
     if stage not in ("traces", "verdicts") or written is None or problems is None:
         return ""
     total = problems.counts.get("out", 0) * written.n
+    drawn = read_manifest(run.stage("traces"))
+    if drawn is not None:
+        total -= drawn.counts.get("absent", 0)
     name = {"traces": layout.TRACES, "verdicts": layout.VERDICTS}[stage]
     return f"{finished_records(run.stage(stage), name):,}/{total:,} {stage}"
 
@@ -291,7 +294,7 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     benchmark and model.
     """
     here = run.layout
-    files = [here.problems, here.set_aside, here.traces, here.verdicts]
+    files = [here.problems, here.set_aside, here.traces, here.fewer, here.verdicts]
     files += [here.examples, here.dropped, here.suspects, here.unverified]
     benchmarks = list(here.evals.benchmarks())
     files += [benchmark.problems for benchmark in benchmarks]

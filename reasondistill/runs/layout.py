@@ -51,6 +51,8 @@ TRACES = "traces.jsonl"
 # What was begun and is not finished: gone when the stage is.
 UNFINISHED = "unfinished.jsonl"
 SERVERS = "servers.jsonl"
+# Problems of which a data set holds fewer published traces than were asked for.
+FEWER = "fewer.jsonl"
 # The cache of a teacher's distributions, in its own folder.
 TOPK = "topk"
 TOPK_HEADER = "topk.json"
@@ -94,7 +96,7 @@ REPORT_PAGE = "report.html"
 # and what only a process reads that is at work. Anything else in a stage folder is somebody else's.
 STAGE_FILES = frozenset(
     {
-        *(METRICS, PROBLEMS, SET_ASIDE, TRACES, SERVERS, TOPK, VERDICTS, JUDGE_REPLIES),
+        *(METRICS, PROBLEMS, SET_ASIDE, TRACES, SERVERS, FEWER, TOPK, VERDICTS, JUDGE_REPLIES),
         *(VOTED_LABELS, EXAMPLES, DROPPED, SUSPECTS, UNVERIFIED, DATASET, EXPORTS),
         *(
             STUDENT,
@@ -351,6 +353,11 @@ class RunFolder:
     @property
     def dropped(self) -> Path:
         return self.stage("examples") / DROPPED
+
+    @property
+    def fewer(self) -> Path:
+        """Problems with fewer published traces than were asked for."""
+        return self.stage("traces") / FEWER
 
     @property
     def suspects(self) -> Path:

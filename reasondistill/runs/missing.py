@@ -1,5 +1,5 @@
-"""The samples that are missing from a traces folder, and why: the service lost them, or refused
-their input.
+"""The samples that are missing from a traces folder, and why: the service lost them, refused their
+input, or a data set of published traces does not hold them.
 
 lacking = read_missing(run / "2-traces")
 lacking.words()          # "20 of 120 samples; 100 lost (HTTP 402: quota exhausted)"
@@ -34,7 +34,7 @@ _VARIES = re.compile(
 @dataclass(frozen=True)
 class Missing:
     """How many samples were asked for and `drawn`, how many of these failed, and the `causes` of
-    that with their counts. `begun` are kept and not finished.
+    that with their counts. `begun` are kept and not finished, `absent` stand in no data set.
     """
 
     asked: int = 0
@@ -43,6 +43,7 @@ class Missing:
     refused: int = 0
     causes: Mapping[str, int] = field(default_factory=dict[str, int])
     begun: Kept = Kept()
+    absent: int = 0
 
     @property
     def failed(self) -> int:
@@ -55,7 +56,7 @@ class Missing:
     @property
     def waiting(self) -> int:
         """Samples that have not been drawn yet."""
-        return self.asked - self.drawn
+        return self.asked - self.drawn - self.absent
 
     @property
     def is_short(self) -> bool:
@@ -72,6 +73,8 @@ class Missing:
             if count
         ]
         failed = f"; {', '.join(parts)}{in_brackets(self.causes)}" if parts else ""
+        if self.absent:
+            failed += f"; {self.absent:,} are not in the data set"
         later = f", {self.waiting:,} not drawn yet" if self.waiting else ""
         if self.begun.samples:
             later += f" ({self.begun.words()}, kept)"
@@ -90,6 +93,11 @@ class Missing:
         sentences += (
             [f"Refused samples are set aside: see {place}/{layout.SET_ASIDE}."]
             if self.refused and not self.waiting
+            else []
+        )
+        sentences += (
+            [f"Which problems have fewer: see {place}/{layout.FEWER}."]
+            if self.absent and not self.waiting
             else []
         )
         return " ".join(sentences)
@@ -150,7 +158,8 @@ def _by_manifest(manifest: Manifest) -> Missing:
     drawn = manifest.counts.get("out", 0)
     lost, refused = manifest.counts.get("failed", 0), manifest.counts.get("refused", 0)
     causes = TracesFigures.of(manifest).causes or {}
-    return Missing(drawn, drawn, lost, refused, causes)
+    absent = manifest.counts.get("absent", 0)
+    return Missing(drawn + absent, drawn, lost, refused, causes, absent=absent)
 
 
 def _asked(manifest: Manifest) -> int:
@@ -172,7 +181,10 @@ def _by_rows(files: Iterable[Path], expected: int) -> Missing:
             else:
                 failed.pop(row["id"], None)
                 whole += 1
+    absent = sum(completion.is_absent for completion in failed.values())
     refused = sum(completion.is_refused for completion in failed.values())
-    drawn = whole + len(failed)
-    causes = Counter(map(cause_of, failed.values()))
-    return Missing(max(expected, drawn), drawn, len(failed) - refused, refused, causes)
+    lost = len(failed) - refused - absent
+    drawn = whole + lost + refused
+    told = (completion for completion in failed.values() if not completion.is_absent)
+    causes = Counter(map(cause_of, told))
+    return Missing(max(expected, drawn + absent), drawn, lost, refused, causes, absent=absent)

@@ -55,7 +55,7 @@ from reasondistill.runs.store.sums import FileSum, is_copy, sound_lines
 
 _EVALS, _STUDENTS, _TRACES = FOLDERS["evals"], FOLDERS["students"], FOLDERS["traces"]
 # Of a folder of samples: what its closing writes anew.
-_OF_THE_CLOSING = (layout.SET_ASIDE,)
+_OF_THE_CLOSING = (layout.SET_ASIDE, layout.FEWER)
 # What bases and trials of a student are named while they are made.
 _PART = ".part"
 # The files of a top-K cache, by their paths in a folder of samples.

@@ -70,12 +70,13 @@ from reasondistill.errors import ConfigError, DataError
 from reasondistill.foreign_text import shortened
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.extract.boxes import last_boxes
-from reasondistill.grading.read.golds import alternatives
+from reasondistill.grading.read.golds import alternatives, is_solution
 from reasondistill.grading.serve.items import GOLD_IS_NO_ANSWER
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
 from reasondistill.runs import layout, store
 from reasondistill.runs.figures import ProblemsFigures
+from reasondistill.thinking import holds_tag
 
 VERSION = 1
 
@@ -427,6 +428,8 @@ def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Proble
         )
 
 
+# A text beyond it that reads like a solution is no answer.
+_LONGEST_ANSWER = 400
 # Of a gold that is shown beside another one.
 _SHOWN_GOLD = 60
 _MOST_NAMES = 5
@@ -507,6 +510,8 @@ def to_problem(reading: Reading, opened: OpenedRows, row: Row, name: str) -> Pro
     if is_infinite(answer):
         return aside("answer is infinite", "a number beyond what the type of its column holds")
     gold = as_text(answer).strip()
+    if holds_tag(gold):
+        return aside("answer is a model's text", f"holds reasoning: {gold[:80]!r}")
     mark = source.answer_after
     if mark is not None and source.answer:
         if mark not in gold:
@@ -525,7 +530,10 @@ def to_problem(reading: Reading, opened: OpenedRows, row: Row, name: str) -> Pro
         if isinstance(chosen, str):
             return aside("no choice of options", chosen)
         text, gold = chosen
-    solution = _optional_text(row, source.solution)
+    is_long = len(gold) > _LONGEST_ANSWER and source.choices is None
+    if is_long and is_solution(gold):
+        return aside("answer is a whole solution", f"{gold[-80:]!r}: see answer_after")
+    solution = _solution(reading, row, name)
     if not is_unicode(f"{text}{gold}{solution}"):
         return aside("broken text", "holds lone surrogates, which no tokenizer takes")
     return Problem(
@@ -617,6 +625,32 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _solution(reading: Reading, row: Row, name: str) -> str | None:
+    """The reference solution. Raises DataError for a value that is no text: as one, a list of
+    traces would be repeated with the gold behind it. A model's trace is none either.
+    """
+    field = reading.source.solution
+    value = get_value(row.fields, field)
+    if isinstance(value, (list, Mapping)):
+        kind = "a list" if isinstance(value, list) else "an object"
+        raise DataError(
+            f"{reading.dataset}: {field}: row {row.index} holds {kind}, and a solution is a text; "
+            f'name one of them (solution = "{field}.0"), or take published traces with a teacher '
+            'whose sampler = "stored".'
+        )
+    solution = as_text(value)
+    if holds_tag(solution):
+        reading.noticed.add(_TRACE_AS_SOLUTION, name)
+        return None
+    return solution or None
+
+
+_TRACE_AS_SOLUTION = (
+    "solution holds a model's reasoning, and is not taken: published traces come with "
+    'sampler = "stored"'
+)
 
 
 def _optional_text(row: Row, name: str | None) -> str | None:

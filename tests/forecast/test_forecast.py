@@ -221,6 +221,19 @@ def test_traces_take_samples_times_tokens_by_speed_and_the_start_of_the_engine(
     assert found.bytes.expected == pytest.approx(size)
 
 
+def test_published_traces_are_read_in_no_time_and_as_long_as_others(tmp_path: Path) -> None:
+    folder = like(tmp_path / "like")
+    teachers = [{"model": "set.jsonl", "sampler": "stored"}]
+    run = planned(tmp_path, traces={"prompt": "question", "n": 4, "teachers": teachers})
+    found = stage(make_forecast(run, like=[folder]), "traces")
+    tokens = 100 * 4 * tokens_of(folder / "2-traces") / 80
+    assert found.tokens.low < tokens < found.tokens.high
+    assert found.left_hours.expected == found.wall_hours.high == 0
+    assert "set: published traces are read, not drawn" in " ".join(found.notes)
+    nothing_known = stage(make_forecast(run), "traces")
+    assert nothing_known.left_hours.expected == 0 and nothing_known.tokens is None
+
+
 def test_workers_share_the_work_and_each_starts_its_engine(tmp_path: Path) -> None:
     folder = like(tmp_path / "like")
     stages = {"traces": {"shards": 8, "max_concurrent": 4, "gpus": 2, "cpus": 16, "nodes": 2}}

@@ -17,6 +17,8 @@ from draws import draws
 from faulty_server import JSON, STREAM, FaultyServer, Reply, whole
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from test_stored import KNOWN_ROWS
+from test_stored import read as read_stored
 
 from reasondistill import records, thinking
 from reasondistill.config import Benchmark, Cluster, Pipeline
@@ -183,6 +185,18 @@ def contents(draw: st.DrawFn) -> bytes:
             line = line[:at] + draw(st.sampled_from(ODD) | st.binary(max_size=9)) + line[at:]
         pieces.append(line + draw(st.sampled_from([b"\n", b"\n", b"", b"\r\n"])))
     return b"".join(pieces)
+
+
+@given(st.data())
+@settings(quick, max_examples=draws(300))
+def test_any_row_of_published_traces_is_read_or_refused(data: st.DataObject) -> None:
+    row = changed(data.draw(st.sampled_from(KNOWN_ROWS)), data, json_values)
+    found: list[Any] = []
+    refused(lambda: found.append(read_stored(row, teacher="r1")))
+    for read in found:
+        for text in read.texts:
+            assert isinstance(text.text, str) and isinstance(text.thinking, str | None)
+            json.dumps([text.teacher, *read.left_out], ensure_ascii=False).encode()
 
 
 @given(contents(), st.sampled_from(RECORDS))

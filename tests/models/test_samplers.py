@@ -79,6 +79,19 @@ def test_a_reference_loses_its_answer_line_and_boxes_the_gold_answer() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        ("Six sevens are \\boxed{42}.", "42"),
+        ("Six sevens are \\boxed{42.0}.", "42"),
+        ("Six sevens are \\boxed{43}.", "43"),
+        ("Six sevens are 43.", "42"),  # says nothing for sure
+    ],
+)
+def test_a_reference_that_boxes_another_answer_keeps_it(solution: str, answer: str) -> None:
+    assert reference_completion(problem(solution)).answer_text == f"\\boxed{{{answer}}}"
+
+
 def test_a_problem_without_a_reference_is_a_failed_sample() -> None:
     (sampled,) = ReferenceSampler([problem(None)]).sample([request()])
     assert sampled.completion.finish == "error"

@@ -17,7 +17,7 @@ import datasets
 
 from reasondistill.stages import examples
 
-SHAPES = ("prompt_completion", "messages", "sharegpt")
+SHAPES = ("prompt_completion", "messages", "sharegpt", "axolotl", "openai_chat")
 
 
 @pytest.fixture(autouse=True)

@@ -199,6 +199,37 @@ def test_the_answer_can_be_the_last_box_of_a_solution(tmp_path: Path) -> None:
     assert [s.reason for s in set_aside(source)] == ["no answer mark", "no answer"]
 
 
+def test_a_trace_is_neither_a_gold_nor_a_solution(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trace = "<think>One and one.</think> So \\boxed{2}."
+    whole = "One and one are two, as $1+1=2$ says. " * 12 + "So \\boxed{2}."
+    rows = [
+        {"question": "1+1?", "answer": trace, "solution": "a"},
+        {"question": "2+2?", "answer": whole, "solution": "a"},
+        {"question": "3+3?", "answer": "6", "solution": trace},
+    ]
+    path = write_jsonl(tmp_path / "x.jsonl", rows)
+    assert [s.reason for s in set_aside(from_file(path))] == [
+        "answer is a model's text",
+        "answer is a whole solution",
+    ]
+    boxed = from_file(path, answer_after="\\boxed", limit=2)
+    assert [p.answer for p in problems(boxed)] == ["2"], "of the solution, not of the trace"
+    (last,) = problems(from_file(path, solution="solution"))
+    assert last.reference_solution is None
+    assert "solution holds a model's reasoning, and is not taken" in caplog.text
+
+
+def test_a_list_of_traces_is_no_solution(tmp_path: Path) -> None:
+    rows = [{"question": "1+1?", "answer": "2", "generations": ["\\boxed{3}", "\\boxed{4}"]}]
+    path = write_jsonl(tmp_path / "x.jsonl", rows)
+    with pytest.raises(DataError, match=r'row 0 holds a list.*sampler = "stored"'):
+        problems(from_file(path, solution="generations"))
+    (one,) = problems(from_file(path, solution="generations.0"))
+    assert one.reference_solution == "\\boxed{3}"
+
+
 def test_a_field_that_does_not_exist_names_the_nearest_and_lists_some(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "x.jsonl", ROWS)
     with pytest.raises(
@@ -447,8 +478,8 @@ def test_neighbouring_seeds_share_no_random_numbers() -> None:
     # one is row 0 of the other.
     def drawn(seed: int) -> set[str]:
         return {
-            str(p.reference_solution)
-            for p in problems(gsm_symbolic(seed=seed, limit=500, solution="metadata.variables"))
+            str(p.subject)
+            for p in problems(gsm_symbolic(seed=seed, limit=500, subject="metadata.variables"))
         }
 
     first, second = drawn(0), drawn(1)

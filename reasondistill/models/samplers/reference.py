@@ -1,4 +1,8 @@
-"""A teacher without a model: its completions are the problems' own reference solutions."""
+"""A teacher without a model: its completions are the problems' own reference solutions.
+
+A solution that boxes another answer than the gold keeps it: its verdict is `wrong`, as it would be
+for any teacher. Not covered: solutions without a box, whose answer is taken to be the gold.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from reasondistill.config import Cluster, ModelSettings
+from reasondistill.grading import GradeItem, find_policy
+from reasondistill.grading.extract.boxes import last_boxes
+from reasondistill.grading.serve.items import begin
 from reasondistill.models.samplers.base import SamplerBase, SamplerKind
 from reasondistill.models.samplers.requests import (
     Rendered,
@@ -22,8 +29,8 @@ _ANSWER_LINE = re.compile(r"\s*^####[^\n]*\s*\Z", re.MULTILINE)
 
 
 class ReferenceSampler(SamplerBase):
-    """Reasoning = the reference solution, answer = the boxed gold answer; every sample of a problem
-    is the same. Tokens are words.
+    """Reasoning = the reference solution, answer = the boxed gold answer, or what the solution
+    boxes where that is another one; every sample of a problem is the same. Tokens are words.
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -55,7 +62,7 @@ def reference_completion(problem: Problem, *, prompt_tokens: int = 0) -> Complet
             "the problem has no reference solution", fault="input", prompt_tokens=prompt_tokens
         )
     reasoning = _ANSWER_LINE.sub("", problem.reference_solution or "").strip()
-    answer = f"\\boxed{{{problem.answer}}}"
+    answer = f"\\boxed{{{_other_answer(problem) or problem.answer}}}"
     words = len(reasoning.split()) + len(answer.split())
     return Completion(
         reasoning=reasoning,
@@ -66,6 +73,21 @@ def reference_completion(problem: Problem, *, prompt_tokens: int = 0) -> Complet
         tokens=words,
         seconds=0.0,
     )
+
+
+def _other_answer(problem: Problem) -> str | None:
+    """What the solution boxes, where it is surely not the gold."""
+    solution = problem.reference_solution or ""
+    if "\\boxed" not in solution:
+        return None
+    own = last_boxes(solution, "linked", gold=True)
+    if own is None or own.text is None:
+        return None
+    boxed = f"\\boxed{{{own.text}}}"
+    decision = begin(GradeItem("", boxed, problem.answer), find_policy("default")).decision
+    if decision.outcome != "wrong" or decision.is_open:
+        return None
+    return own.text
 
 
 def _open(model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]) -> ReferenceSampler:

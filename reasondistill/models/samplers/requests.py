@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reasondistill.records import Begun, Completion, Fault, Message, Sampling, fingerprint
+from reasondistill.records import (
+    Begun,
+    Completion,
+    Fault,
+    Message,
+    Published,
+    Sampling,
+    fingerprint,
+)
 from reasondistill.secrets import holds_secret, masked
 from reasondistill.thinking import ReasoningFormat, opened_by
 
@@ -112,11 +120,12 @@ class TopK:
 
 @dataclass(frozen=True)
 class Sampled:
-    """A finished request."""
+    """A finished request; where its text was `published`, nobody drew it for us."""
 
     request: Request
     completion: Completion
     top_k: TopK | None = None
+    published: Published | None = None
 
 
 @dataclass(frozen=True)

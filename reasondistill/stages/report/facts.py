@@ -479,6 +479,8 @@ def _traces_step(manifest: Manifest, missing: Missing) -> FunnelStep:
     parts = {"answered": missing.answered}
     if missing.waiting:
         parts["not drawn yet"] = missing.waiting
+    if missing.absent:
+        parts["not in the data set"] = missing.absent
     kinds = [name for name, count in ((LOST, missing.lost), (REFUSED, missing.refused)) if count]
     return FunnelStep(TRACES, problems, missing.drawn, parts, missing.causes, " or ".join(kinds))
 

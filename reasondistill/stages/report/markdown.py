@@ -185,7 +185,7 @@ def _written(shown: Shown) -> str:
     if completion.finish == "error":
         facts.append(inline(completion.error or "no cause was told"))
     facts.append(f"{completion.tokens:,} tokens")
-    facts.append(f"ended by {completion.finish}")
+    facts.append(wording.ended(completion))
     whole = (completion.reasoning or "") + completion.answer_text
     return f"{fenced(whole)}\n\n{', '.join(facts)}"
 

@@ -401,7 +401,11 @@ def _verdict(shown: Shown, gold: str | None) -> str:
         facts["because"] = f"{grade.reason} ({grade.layer})"
     facts["trace"] = shown.trace.id
     facts["model"] = shown.trace.model
-    facts["tokens"] = f"{completion.tokens:,}, ended by {completion.finish}"
+    published = shown.trace.published
+    if published is not None:
+        facts["published"] = f"{published.dataset}, row {published.row}"
+        facts["written by"] = published.teacher or "nobody says"
+    facts["tokens"] = f"{completion.tokens:,}, {wording.ended(completion)}"
     return facts_list(facts)
 
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from reasondistill.config import CONTROLS
 from reasondistill.durations import duration
 from reasondistill.foreign_text import shortened
-from reasondistill.records import OUTCOMES, Difference, Score, Student
+from reasondistill.records import OUTCOMES, Completion, Difference, Score, Student
 from reasondistill.runs.figures import ExamplesFigures, VerdictsFigures, WorkFigures
 from reasondistill.runs.missing import REFUSED, in_brackets
 from reasondistill.runs.store import Manifest
@@ -38,6 +38,13 @@ from reasondistill.tables import (
 )
 
 STEP_NAMES = {PROBLEMS: "Problems", TRACES: "Traces", VERDICTS: "Verdicts", EXAMPLES: "Examples"}
+
+
+def ended(completion: Completion) -> str:
+    """How a completion came to its end."""
+    if completion.finish == "unknown":
+        return "nobody says how it ended"
+    return f"ended by {completion.finish}"
 
 
 # ---- the headline --------------------------------------------------------------------------------

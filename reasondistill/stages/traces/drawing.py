@@ -65,7 +65,7 @@ def work_on(
         )
     with ExitStack() as opened:
         with ends_at_once(job.session.stop):
-            sampler = opened.enter_context(job.serving.open(work.model, problems))
+            sampler = opened.enter_context(job.serving.open(work.model, work.hand))
         caching = CachingSampler(sampler, logprobs=k)
         if claimed is None:
             _check_prompts(job, caching, problems)

@@ -11,7 +11,7 @@ from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.missing import cause_of
 from reasondistill.runs.store import Manifest, finish_stage
 from reasondistill.runs.unfinished import remove_unfinished
-from reasondistill.stages.traces import on_disk, servers, summary
+from reasondistill.stages.traces import absent, on_disk, servers, summary
 from reasondistill.stages.traces.drawing import cache_figures
 from reasondistill.stages.traces.failures import (
     nothing_but_failures,
@@ -32,6 +32,8 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
     places = {problem.id: place for place, problem in enumerate(job.problems)}
     on_disk.drop_overtaken(path)
     summary.sort(path, places)
+    not_there = absent.take_out(path)
+    absent.write_fewer(folder, job.problems, not_there, job.traces.n)
     sums = summary.tally(path)
     _check_failures(job, sums)
     summary.write_set_aside(folder, job.problems, sums)
@@ -41,6 +43,8 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
         counts["failed"] = sums.lost.total()
     if sums.refused_samples:
         counts["refused"] = sums.refused_samples.total()
+    if not_there:
+        counts["absent"] = not_there.total()
     figures = summary.figures(folder, sums)
     figures = figures.joined(cache_figures(job))
     figures = figures.joined(summary.engine(folder, job.traces, job.serving.cluster))

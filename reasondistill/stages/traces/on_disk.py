@@ -28,7 +28,8 @@ def finished_samples(folder: Path) -> set[str]:
     finished: set[str] = set()
     failed: set[str] = set()
     for row in read_samples(path):
-        place = failed if is_failed(row["completion"]) else finished
+        is_open = is_failed(row["completion"]) and not is_absent(row["completion"])
+        place = failed if is_open else finished
         place.add(row["id"])
     if failed - finished:
         log.info("%s: drawing %d failed samples again", folder, len(failed - finished))
@@ -42,7 +43,12 @@ def is_failed(completion: dict[str, Any]) -> bool:
 
 def is_lost(completion: dict[str, Any]) -> bool:
     """Whether the service failed; files of earlier versions do not say whose fault an error is."""
-    return is_failed(completion) and completion.get("fault") != "input"
+    return is_failed(completion) and completion.get("fault") not in ("input", "absent")
+
+
+def is_absent(completion: dict[str, Any]) -> bool:
+    """Whether a data set has no such published trace."""
+    return is_failed(completion) and completion.get("fault") == "absent"
 
 
 def finished_ids(path: Path) -> set[str]:

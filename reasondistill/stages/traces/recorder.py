@@ -60,7 +60,7 @@ class SamplingProgress(Progress):
             self._computes["threads"] = threads
         suffix = uuid.uuid4().hex[:6]  # many workers may begin at once
         self._session = f"{time.time():.3f}-{suffix}"
-        self.drawn = self.tokens = self.truncated = self.errors = 0
+        self.drawn = self.tokens = self.truncated = self.errors = self.absent = 0
         self.kept = Kept()
         # Those of its tokens that this session has drawn.
         self.drawn_of_kept = 0
@@ -71,7 +71,8 @@ class SamplingProgress(Progress):
             *_, begun = (0, *trace.completion.continued_at)
             self.tokens += trace.completion.tokens - begun
             self.truncated += trace.completion.finish == "length"
-            self.errors += trace.completion.finish == "error"
+            self.absent += trace.completion.is_absent
+            self.errors += trace.completion.finish == "error" and not trace.completion.is_absent
 
     def tell(self, *, now: bool = False) -> None:
         """Log and append a metrics line when it is time. At the end (`now`) what is kept of
@@ -106,12 +107,14 @@ class SamplingProgress(Progress):
         running = self._running
         rate = (self.tokens + running.tokens) / max(seconds, 1e-9)
         details = [f"{rate:,.0f} tok/s"]
-        whole = self.drawn - self.errors
+        whole = self.drawn - self.errors - self.absent
         if whole:
             percent = 100 * self.truncated / whole
             details.append(f"{percent:.1f} % truncated")
         if self.errors:
             details.append(f"{self.errors:,} failed")
+        if self.absent:
+            details.append(f"{self.absent:,} not published")
         if running.requests:
             tokens = ""
             if running.tokens:

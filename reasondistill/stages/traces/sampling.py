@@ -36,6 +36,8 @@ from reasondistill.records import (
     fingerprint_of_json,
 )
 
+# The prompt of a trace that was published: its row may say it.
+PUBLISHED = "published"
 FindBegun = Callable[[str, str], Begun | None]
 
 
@@ -148,7 +150,7 @@ class _Asking:
         """What came of a request, as a record."""
         request = sampled.request
         problem_id, sample = problem_and_sample(request.id)
-        return Trace(
+        trace = Trace(
             id=request.id,
             problem_id=problem_id,
             sample=sample,
@@ -159,6 +161,11 @@ class _Asking:
             seed=request.seed,
             completion=without_secrets(sampled.completion),
         )
+        if sampled.published is None:
+            return trace
+        unknown = {"prompt": PUBLISHED, "sampling": None, "seed": None}
+        published = sampled.published.without_secrets()
+        return trace.model_copy(update={**unknown, "published": published})
 
 
 def sample_key(model: str, rendered: Rendered, sampling: Sampling, sample: int) -> str:

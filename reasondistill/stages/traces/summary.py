@@ -101,13 +101,16 @@ def engine(folder: Path, traces: TraceSettings, cluster: Cluster) -> TracesFigur
     return TracesFigures(engine=EngineFigures.model_validate(settings))
 
 
-_FAILED, _REFUSED = b'"finish":"error"', b'"fault":"input"'
+_FAILED = b'"finish":"error"'
+_SETTLED = (b'"fault":"input"', b'"fault":"absent"')
 
 
 def count_settled(path: Path) -> int:
     """The traces of a file that the service did not lose, without parsing them."""
     with open(path, "rb", opener=regular) as file:
-        return sum(1 for line in file if _FAILED not in line or _REFUSED in line)
+        return sum(
+            1 for line in file if _FAILED not in line or any(map(line.__contains__, _SETTLED))
+        )
 
 
 def content(path: Path) -> str:

@@ -1,0 +1,33 @@
+"""Where published traces stand in the rows of a data set: `[traces.teachers.stored]`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from reasondistill.sections import Section
+
+
+class StoredSettings(Section):
+    """How a teacher with `sampler = "stored"` reads its data set, which is its `model`: a hub id,
+    a folder or a file (`config`, `split`).
+
+    The fields are found where a set has one of the known shapes: `messages` and `conversations`,
+    requests and responses of an OpenAI-compatible server, OpenR1-Math, OpenThoughts, s1K,
+    Mixture-of-Thoughts, DASD, OpenMathReasoning. Else `text` names the field of what the teacher
+    wrote: a text, a list of texts (each is a trace) or turns. `thinking` is the field of reasoning
+    that stands apart. `question` (a field, or `"{a} {b}"`) is what a row asks, by which it is
+    matched with a problem; of turns it is the user's. `turn` is the assistant's turn that counts,
+    from the end where negative; without it a conversation must have one only. `teacher` names who
+    wrote all of it, as far as you know, `teacher_field` the field that says so.
+    """
+
+    config: str | None = None
+    split: str = "train"
+    text: str | None = None
+    thinking: str | None = None
+    question: str | None = None
+    turn: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    teacher: str | None = None
+    teacher_field: str | None = None

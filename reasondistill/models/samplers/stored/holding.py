@@ -1,0 +1,179 @@
+"""The traces of a data set by the problem that they are of.
+
+    holding = Holding(problems)
+    holding.fill(opened, read)           # one pass over the rows
+    holding.count("sums/train/7"), holding.get("sums/train/7", 0)
+    holding.left_out.words()            # no problem asks this: 3 (rows 5, 6)
+
+A row's traces are those of the problem with the same question (`normalise_question`), else of the
+one that was read from the same row of the same data set, if its question stands in what the row
+asks, or the row says nothing of that. They wait in a temporary file, which is gone with the
+process: of a trace only its place there is in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from reasondistill.bounds import ROWS
+from reasondistill.curation.rows import OpenedRows, Row
+from reasondistill.curation.words import normalise_question, question_forms
+from reasondistill.errors import DataError
+from reasondistill.hashing import stable_digest
+from reasondistill.models.samplers.stored.texts import StoredRow, StoredText
+from reasondistill.records import Problem, Published
+
+# Bytes of texts that wait in memory; more of them wait on disk.
+_IN_MEMORY = 64 << 20
+# So many of those who wrote traces are counted by name.
+_MOST_TEACHERS = 50
+# So many rows are named of each reason.
+_MOST_NAMED = 5
+NO_PROBLEM, NO_QUESTION = "no problem asks this", "no question by which to know the problem"
+
+
+@dataclass
+class LeftOut:
+    """Traces that no problem gets, by reason, and the first rows of each."""
+
+    counts: Counter[str] = field(default_factory=Counter[str])
+    rows: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+
+    def add(self, reason: str, row: int, traces: int = 1) -> None:
+        """Count these traces of a row."""
+        self.counts[reason] += traces
+        named = self.rows.setdefault(reason, [])
+        if len(named) < _MOST_NAMED and row not in named:
+            named.append(row)
+
+    def words(self) -> str:
+        """`no text: 2 (rows 4, 9); no problem asks this: 3 (row 5)`."""
+        parts: list[str] = []
+        for reason, count in self.counts.most_common():
+            named = self.rows[reason]
+            rows = "row" if len(named) == 1 else "rows"
+            listed = ", ".join(map(str, named))
+            if count > len(named):
+                listed += ", …"
+            parts.append(f"{reason}: {count:,} ({rows} {listed})")
+        return "; ".join(parts)
+
+
+class Holding:
+    """What each of these problems has."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.left_out = LeftOut()
+        self.rows = self.traces = self.matched = 0
+        self.teachers: Counter[str] = Counter()
+        self._origin: Mapping[str, str] = {}
+        self._ids: list[str] = []
+        self._places: dict[str, array[int]] = {}
+        self._by_row: dict[tuple[str, str, str], dict[int, int]] = {}
+        self._by_question: dict[bytes, int] = {}
+        self._questions: list[str] = []
+        self._waiting = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (see close)
+        for problem in problems:
+            self._add(problem)
+
+    def _add(self, problem: Problem) -> None:
+        number = len(self._ids)
+        self._ids.append(problem.id)
+        self._questions.append(problem.question)
+        origin = problem.origin
+        source = (origin.dataset, origin.revision, origin.split)
+        self._by_row.setdefault(source, {})[origin.row] = number
+        for form in sorted(question_forms(problem.question)):
+            self._by_question.setdefault(_digest(form), number)
+
+    def close(self) -> None:
+        """Let go of the texts."""
+        self._waiting.close()
+
+    def fill(self, opened: OpenedRows, read: Callable[[Row], StoredRow]) -> None:
+        """Take what belongs to a problem out of all rows. Raises DataError."""
+        self._origin = {
+            "dataset": opened.dataset,
+            "revision": opened.revision,
+            "split": opened.split,
+        }
+        rows_here = self._by_row.get((opened.dataset, opened.revision, opened.split), {})
+        for row in opened.rows:
+            if row.index >= ROWS.most:
+                raise DataError(f"{opened.dataset}:{row.index + 1}: more than {ROWS}.")
+            self.rows += 1
+            self.take(row.index, read(row), rows_here.get(row.index))
+        self._waiting.flush()
+
+    def take(self, row: int, found: StoredRow, same_row: int | None) -> None:
+        """Keep the traces of a row for their problem; `same_row` is the one that was read there."""
+        for reason in found.left_out:
+            self.left_out.add(reason, row)
+        self.traces += len(found.texts)
+        if not found.texts:
+            return
+        number = self.problem_of(found.question, same_row)
+        if number is None:
+            reason = NO_QUESTION if found.question is None else NO_PROBLEM
+            self.left_out.add(reason, row, len(found.texts))
+            return
+        places = self._places.setdefault(self._ids[number], array("q"))
+        for place, text in enumerate(found.texts):
+            places.append(self._waiting.tell())
+            line = json.dumps({"row": row, "place": place, **asdict(text)})
+            self._waiting.write(line.encode() + b"\n")
+            self.count_teacher(text.teacher or "unknown")
+        self.matched += len(found.texts)
+
+    def count_teacher(self, name: str) -> None:
+        """Count a trace by who wrote it."""
+        if name not in self.teachers and len(self.teachers) >= _MOST_TEACHERS:
+            name = "others"
+        self.teachers[name] += 1
+
+    def problem_of(self, question: str | None, same_row: int | None) -> int | None:
+        """The problem with this question; else that of the same row, whose question may stand among
+        other words.
+        """
+        if question is None:
+            return same_row
+        asked = normalise_question(question)
+        number = self._by_question.get(_digest(asked))
+        if number is not None or same_row is None:
+            return number
+        wanted = normalise_question(self._questions[same_row])
+        if wanted and wanted in asked:
+            return same_row
+        return None
+
+    def count(self, problem_id: str) -> int:
+        """How many traces of a problem there are."""
+        return len(self._places.get(problem_id, ()))
+
+    def get(self, problem_id: str, sample: int) -> tuple[StoredText, Published]:
+        """One of them, in the order of the data set."""
+        self._waiting.seek(self._places[problem_id][sample])
+        stored: dict[str, Any] = json.loads(self._waiting.readline())
+        row, place = stored.pop("row"), stored.pop("place")
+        text = StoredText(**stored)
+        published = Published(
+            **self._origin,
+            row=row,
+            place=place,
+            teacher=text.teacher,
+            temperature=text.temperature,
+            top_p=text.top_p,
+            seed=text.seed,
+            mean_logprob=text.mean_logprob,
+        )
+        return text, published
+
+
+def _digest(text: str) -> bytes:
+    return stable_digest(text)[:16]
