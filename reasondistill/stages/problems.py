@@ -51,6 +51,7 @@ from reasondistill.curation.choices import (
     shuffled,
 )
 from reasondistill.curation.figures import figure_of
+from reasondistill.curation.golds import REMEDIES, fault_in_gold, text_after
 from reasondistill.curation.noticed import Noticed
 from reasondistill.curation.rows import (
     OpenedRows,
@@ -69,9 +70,7 @@ from reasondistill.curation.words import normalise_question, question_forms
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.foreign_text import shortened
 from reasondistill.grading import GRADER, GradeItem
-from reasondistill.grading.extract.boxes import last_boxes
 from reasondistill.grading.read.golds import alternatives
-from reasondistill.grading.serve.items import GOLD_IS_NO_ANSWER
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
 from reasondistill.runs import layout, store
@@ -221,6 +220,9 @@ def _write(
     if out == 0:
         raise DataError(nothing_left(reading.source, first, dropped, folder))
     logger.info("%s: %d problems, %d set aside", folder, out, dropped.total())
+    for reason, remedy in REMEDIES.items():
+        if dropped[reason]:
+            logger.warning("%s: %s (%d). %s", opened.dataset, reason, dropped[reason], remedy)
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
     figures = ProblemsFigures(
         dataset=opened.dataset, revision=opened.revision, split=opened.split, grader=GRADER
@@ -600,16 +602,6 @@ def listed_options(source: ProblemSource, row: Row) -> Options | str:
     return options_of(get_value(row.fields, named), labels)
 
 
-def text_after(text: str, mark: str) -> str:
-    """What follows the last mark; of a box, what is in it."""
-    if mark.rstrip("{") == "\\boxed":
-        boxes = last_boxes(text, "linked", gold=True)
-        if boxes is None or boxes.text is None:
-            return ""
-        return boxes.text.strip()
-    return text.rpartition(mark)[2].strip()
-
-
 def is_unicode(text: str) -> bool:
     """False for lone surrogates: a Python string can hold them, UTF-8 cannot."""
     try:
@@ -688,11 +680,21 @@ def _checked(
         if grade.is_correct:
             yield problem
         else:
-            reason = "gold does not grade itself"
-            if grade.reason == GOLD_IS_NO_ANSWER:
-                reason = "gold is no answer"
-            detail = f"{grade.outcome}: {grade.reason} (gold {problem.answer!r})"
-            yield _aside(problem, reason, detail)
+            fault = fault_in_gold(problem.answer, grade)
+            yield _aside(problem, fault.reason, _about_gold(problem.answer, fault.found, grade))
+
+
+def _about_gold(gold: str, found: str, grade: Grade) -> str:
+    """`'… clips. #### 72': behind '####' stands '72' (undecided: answer_has_words)`: of a long
+    gold the end, where answers stand.
+    """
+    shown = repr(gold)
+    if len(gold) > _SHOWN_GOLD:
+        shown = f"…{gold[-_SHOWN_GOLD:]!r}"
+    about = f"{shown} ({grade.outcome}: {grade.reason})"
+    if found:
+        about = f"{found} in {about}"
+    return about
 
 
 def _has_gold(entry: Problem | SetAside) -> bool:
@@ -707,7 +709,8 @@ def nothing_left(
     assert first is not None
     rows = dropped.total()
     path = folder / SET_ASIDE
+    remedy = REMEDIES.get(first.reason, "")
     return (
         f"{source.dataset}: all {rows:,} rows were set aside: {reasons}. "
-        f"The first, {first.id}: {first.reason}. {first.detail} See {path}."
-    )
+        f"The first, {first.id}: {first.reason}. {first.detail} {remedy} See {path}."
+    ).replace("  ", " ")

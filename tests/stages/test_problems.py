@@ -571,10 +571,8 @@ def test_the_real_grader_sets_a_gold_aside_that_it_cannot_read(tmp_path: Path) -
         manifest = run_problems(
             from_file(write_jsonl(tmp_path / "x.jsonl", rows)), tmp_path / "out", pool=pool
         )
-    assert manifest.counts == {"in": 9, "out": 6} and manifest.dropped == {
-        "gold does not grade itself": 1,
-        "gold is no answer": 2,
-    }
+    assert manifest.counts == {"in": 9, "out": 6}
+    assert manifest.dropped == {"gold is no answer": 3}
 
 
 def test_problems_without_answers_are_kept_when_the_file_says_so(tmp_path: Path) -> None:
