@@ -74,11 +74,11 @@ def fault_in_gold(gold: str, grade: Grade) -> GoldFault:
         return GoldFault(SOLUTION, f"behind {mark!r} stands {after!r}")
     sentences = len(_SENTENCE_END.findall(gold.strip()))
     words = len(gold.split())
-    if is_solution(gold) or (words >= 8 and max(sentences, _lines(gold)) >= 2):
+    if is_solution(gold) or (words >= 8 and max(sentences, count_lines(gold)) >= 2):
         return GoldFault(SOLUTION)
     if grade.reason in _SAYS_NOTHING:
         return GoldFault(NO_ANSWER)
-    if grade.reason == "malformed_box" or not _is_balanced(gold):
+    if grade.reason == "malformed_box" or not is_balanced(gold):
         return GoldFault(BROKEN_OFF)
     if _ONE_OR_ANOTHER.search(gold):
         return GoldFault(TWO_ANSWERS)
@@ -112,11 +112,11 @@ def text_after(text: str, mark: str) -> str:
     return text.rpartition(mark)[2].strip()
 
 
-def _lines(text: str) -> int:
+def count_lines(text: str) -> int:
     return sum(1 for line in text.splitlines() if line.strip())
 
 
-def _is_balanced(text: str) -> bool:
+def is_balanced(text: str) -> bool:
     """Whether braces close what they open; of round and square brackets, which intervals mix, only
     the numbers are compared.
     """
