@@ -67,7 +67,7 @@ _DISTILS = "trained by {method} on {examples} verified solutions and a teacher's
 _SETTINGS = (
     *("epochs", "max_steps", "batch_size", "learning_rate", "schedule", "warmup_ratio"),
     *("min_lr_ratio", "weight_decay", "max_grad_norm", "optimizer", "max_length", "packing"),
-    *("bf16", "lora", "keep", "early_stopping_patience", "seed"),
+    *("bf16", "lora", "keep", "early_stopping_patience"),
 )
 _FUNNEL = ("problems", "traces", "verdicts", "examples")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -205,7 +205,12 @@ def origins_of(
 ) -> dict[str, str]:
     """What a student was made from, as names and values."""
     record = made.record
-    origins = {"base": _base_words(line), "method": record.method}
+    origins = {
+        "student": record.name,
+        "base": _base_words(line),
+        "method": record.method,
+        "seed": str(record.seed),
+    }
     if record.shrunk is not None:
         layers = ", ".join(map(str, record.shrunk.layers))
         origins["cut out of it"] = (
@@ -366,12 +371,26 @@ def training_of(figures: TrainingFigures | None, environment: Mapping[str, Any])
         training["teacher beside it"] = figures.teacher
     if figures.rollout_tokens:
         training["tokens that it wrote itself"] = f"{figures.rollout_tokens:,}"
-    for name in ("hardware", "packages"):
-        told = _mapping(environment.get(name))
-        said = [f"{key} {value}" for key, value in told.items() if isinstance(value, str)]
-        if said:
-            training[name] = ", ".join(said)
+    hardware = hardware_words(environment)
+    if hardware:
+        training["hardware"] = hardware
+    packages = _mapping(environment.get("packages"))
+    said = [f"{name} {version}" for name, version in packages.items()]
+    if said:
+        training["packages"] = ", ".join(said)
     return training
+
+
+def hardware_words(environment: Mapping[str, Any]) -> str:
+    """The GPUs of a stage, else its processor; nothing where it is not known."""
+    gpus = environment.get("gpus")
+    if isinstance(gpus, list | tuple) and gpus:
+        return "; ".join(map(str, cast("Sequence[Any]", gpus)))
+    processor = str(environment.get("processor", ""))
+    cores = environment.get("cores")
+    if processor and cores:
+        return f"{processor}, {cores} cores"
+    return processor
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

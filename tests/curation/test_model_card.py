@@ -182,6 +182,21 @@ def test_an_earlier_versions_student_is_asked_as_its_first_example_was(run: RunF
     assert [turn.content for turn in asked.turns] == ["{question}"]
 
 
+@pytest.mark.parametrize(
+    ("environment", "hardware"),
+    [
+        ({"gpus": ["H100", "H100"], "processor": "Xeon", "cores": 8}, "H100; H100"),
+        ({"gpus": [], "processor": "Xeon", "cores": 8}, "Xeon, 8 cores"),
+        ({}, None),
+    ],
+)
+def test_the_card_says_on_what_it_was_trained(
+    run: RunFolder, environment: dict[str, object], hardware: str | None
+) -> None:
+    made = replace(MadeStudent.of(run.student("sft")), environment=environment)
+    assert card_facts(made, stages_of(run)).training.get("hardware") == hardware
+
+
 def test_an_adapter_is_loaded_by_peft() -> None:
     turns = (Message(role="user", content="{question}"),)
     facts = ModelCardFacts(title="a", summary="b", is_adapter=True, base_model="x/y")
