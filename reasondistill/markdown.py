@@ -35,7 +35,12 @@ def inline(value: object) -> str:
 def fenced(value: str) -> str:
     """A code block with a fence longer than any in the text, so nothing inside can end it."""
     body = shown(shortened(value.strip("\n"), MARKDOWN_TEXT.most))
+    return code_block(body, "text")
+
+
+def code_block(body: str, language: str) -> str:
+    """The same of what is ours, or was made fit to be shown: all of it, as it is."""
     runs = re.findall("`+", body)
     longest = max(map(len, runs), default=0)
     fence = "`" * max(3, 1 + longest)
-    return f"{fence}text\n{body}\n{fence}"
+    return f"{fence}{language}\n{body}\n{fence}"

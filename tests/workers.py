@@ -38,6 +38,7 @@ LONGEST = (
     "models/test_servers.py",
     "grade_file/test_grade_file.py",
     "runs/test_remote.py",
+    "cli/test_pushing.py",
 )
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 

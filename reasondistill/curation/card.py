@@ -15,6 +15,9 @@ from reasondistill.curation.export import READ_BY
 from reasondistill.hashing import stable_digest
 from reasondistill.markdown import inline
 
+# In the head of a card whose licence nobody has told.
+NO_LICENCE = "# license: set it yourself; the licences of teacher and problems may restrict it"
+
 
 @dataclass(frozen=True)
 class FunnelRow:
@@ -54,7 +57,7 @@ def dataset_card(facts: CardFacts) -> str:
     """
     head = [
         "---",
-        "# license: set it yourself; the licences of teacher and problems may restrict it",
+        NO_LICENCE,
         "tags:",
         "- reasondistill",
         "- reasoning",
@@ -74,27 +77,27 @@ def dataset_card(facts: CardFacts) -> str:
         "(`<|im_end|>`), it stands here as text. Tokenise the contents of turns without special "
         "tokens (`split_special_tokens=True`), or such text ends turns and texts.",
         "",
-        *_section(
+        *section(
             "How it was made",
             ("", ""),
-            _pairs(facts.origins),
+            pairs(facts.origins),
         ),
-        *_section(
+        *section(
             "Funnel",
             ("stage", "in", "out", "dropped"),
-            [_funnel_cells(row) for row in facts.funnel],
+            [funnel_cells(row) for row in facts.funnel],
         ),
-        *_section(
+        *section(
             "Figures",
             ("", ""),
-            _pairs(facts.figures),
+            pairs(facts.figures),
         ),
-        *_section(
+        *section(
             "Files",
             ("split", "file", "rows", "sha256"),
             [_file_cells(file) for file in facts.files],
         ),
-        *_section(
+        *section(
             "Fingerprints",
             ("stage", "fingerprint"),
             [[inline(name), f"`{value}`"] for name, value in facts.fingerprints.items()],
@@ -123,8 +126,8 @@ def exports_card(shapes: Mapping[str, Sequence[DatasetFile]]) -> str:
         "The same examples in several shapes, each a configuration of its own: "
         "`load_dataset(FOLDER, SHAPE)`.",
         "",
-        *_section("Shapes", ("shape", "read by"), read_by),
-        *_section("Files", ("split", "file", "rows", "sha256"), files),
+        *section("Shapes", ("shape", "read by"), read_by),
+        *section("Files", ("split", "file", "rows", "sha256"), files),
     ]
     return "\n".join(head + body)
 
@@ -138,7 +141,8 @@ def _config(name: str, files: Sequence[DatasetFile]) -> list[str]:
     return lines
 
 
-def _pairs(values: Mapping[str, str]) -> list[list[str]]:
+def pairs(values: Mapping[str, str]) -> list[list[str]]:
+    """Names and values as rows of a table."""
     return [[inline(name), inline(value)] for name, value in values.items()]
 
 
@@ -146,7 +150,8 @@ def _file_cells(file: DatasetFile) -> list[str]:
     return [inline(file.split), inline(file.name), f"{file.rows:,}", f"`{file.sha256}`"]
 
 
-def _funnel_cells(row: FunnelRow) -> list[str]:
+def funnel_cells(row: FunnelRow) -> list[str]:
+    """A stage as the row of a table: most frequent reasons first."""
     dropped = ", ".join(
         f"{reason}: {count:,}"
         for reason, count in sorted(row.dropped.items(), key=lambda item: (-item[1], item[0]))
@@ -154,7 +159,8 @@ def _funnel_cells(row: FunnelRow) -> list[str]:
     return [inline(row.stage), f"{row.entered:,}", f"{row.left:,}", inline(dropped or "–")]
 
 
-def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A heading and a table; nothing where there are no rows."""
     if not rows:
         return []
     lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]

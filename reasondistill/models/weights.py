@@ -379,15 +379,11 @@ def weight_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in files_like(folder, _WEIGHTS))
 
 
-# The description in a student's model folder; not part of its identity.
-OWN_FACTS = "reasondistill.json"
-
-
 def made_for(model: str) -> str | None:
     """The name of the prompt that a student's model folder was trained with; None where the folder
     does not have it.
     """
-    path = (model_folder(model) or Path(model)) / OWN_FACTS
+    path = (model_folder(model) or Path(model)) / layout.OWN_FACTS
     if not path.is_file():
         return None
     try:

@@ -181,6 +181,7 @@ def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
         teacher_revision=teacher and teacher.revision,
         teacher_trust_remote_code=teacher is not None and teacher.trust_remote_code,
         traces=run.stage("traces"),
+        verdicts=run.stage("verdicts"),
         prompt=load_prompt(run.pipeline.student_prompt),
         problems=run.stage("problems"),
         examples=run.stage("examples"),

@@ -71,6 +71,10 @@ EXPORTS = "exports"
 STUDENT = "student.json"
 MODEL = "model"
 ADAPTER = "adapter"
+# In a student's model folder: the prompt and the method that it was trained with, and its card.
+# Neither is a part of the weights' identity.
+OWN_FACTS = "reasondistill.json"
+MODEL_CARD = "README.md"
 # Beside a student's model folder in a packed run, which leaves the weights out: which they were.
 WEIGHTS_LEFT_OUT = "weights.json"
 CHECKPOINTS = "checkpoints"

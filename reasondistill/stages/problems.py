@@ -51,6 +51,7 @@ from reasondistill.curation.choices import (
     shuffled,
 )
 from reasondistill.curation.figures import figure_of
+from reasondistill.curation.golds import REMEDIES, SOLUTION, fault_in_gold, text_after
 from reasondistill.curation.noticed import Noticed
 from reasondistill.curation.rows import (
     OpenedRows,
@@ -69,9 +70,7 @@ from reasondistill.curation.words import normalise_question, question_forms
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.foreign_text import shortened
 from reasondistill.grading import GRADER, GradeItem
-from reasondistill.grading.extract.boxes import last_boxes
 from reasondistill.grading.read.golds import alternatives, is_solution
-from reasondistill.grading.serve.items import GOLD_IS_NO_ANSWER
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
 from reasondistill.runs import layout, store
@@ -222,6 +221,9 @@ def _write(
     if out == 0:
         raise DataError(nothing_left(reading.source, first, dropped, folder))
     logger.info("%s: %d problems, %d set aside", folder, out, dropped.total())
+    for reason, remedy in REMEDIES.items():
+        if dropped[reason]:
+            logger.warning("%s: %s (%d). %s", opened.dataset, reason, dropped[reason], remedy)
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
     figures = ProblemsFigures(
         dataset=opened.dataset, revision=opened.revision, split=opened.split, grader=GRADER
@@ -511,7 +513,7 @@ def to_problem(reading: Reading, opened: OpenedRows, row: Row, name: str) -> Pro
         return aside("answer is infinite", "a number beyond what the type of its column holds")
     gold = as_text(answer).strip()
     if holds_tag(gold):
-        return aside("answer is a model's text", f"holds reasoning: {gold[:80]!r}")
+        return aside("gold holds a model's reasoning", f"{gold[:80]!r}")
     mark = source.answer_after
     if mark is not None and source.answer:
         if mark not in gold:
@@ -532,7 +534,7 @@ def to_problem(reading: Reading, opened: OpenedRows, row: Row, name: str) -> Pro
         text, gold = chosen
     is_long = len(gold) > _LONGEST_ANSWER and source.choices is None
     if is_long and is_solution(gold):
-        return aside("answer is a whole solution", f"{gold[-80:]!r}: see answer_after")
+        return aside(SOLUTION, f"{gold[-80:]!r}")
     solution = _solution(reading, row, name)
     if not is_unicode(f"{text}{gold}{solution}"):
         return aside("broken text", "holds lone surrogates, which no tokenizer takes")
@@ -606,16 +608,6 @@ def listed_options(source: ProblemSource, row: Row) -> Options | str:
         if isinstance(beside, Mapping):
             labels = labels_beside(cast("Mapping[str, Any]", beside))
     return options_of(get_value(row.fields, named), labels)
-
-
-def text_after(text: str, mark: str) -> str:
-    """What follows the last mark; of a box, what is in it."""
-    if mark.rstrip("{") == "\\boxed":
-        boxes = last_boxes(text, "linked", gold=True)
-        if boxes is None or boxes.text is None:
-            return ""
-        return boxes.text.strip()
-    return text.rpartition(mark)[2].strip()
 
 
 def is_unicode(text: str) -> bool:
@@ -722,11 +714,21 @@ def _checked(
         if grade.is_correct:
             yield problem
         else:
-            reason = "gold does not grade itself"
-            if grade.reason == GOLD_IS_NO_ANSWER:
-                reason = "gold is no answer"
-            detail = f"{grade.outcome}: {grade.reason} (gold {problem.answer!r})"
-            yield _aside(problem, reason, detail)
+            fault = fault_in_gold(problem.answer, grade)
+            yield _aside(problem, fault.reason, _about_gold(problem.answer, fault.found, grade))
+
+
+def _about_gold(gold: str, found: str, grade: Grade) -> str:
+    """`'… clips. #### 72': behind '####' stands '72' (undecided: answer_has_words)`: of a long
+    gold the end, where answers stand.
+    """
+    shown = repr(gold)
+    if len(gold) > _SHOWN_GOLD:
+        shown = f"…{gold[-_SHOWN_GOLD:]!r}"
+    about = f"{shown} ({grade.outcome}: {grade.reason})"
+    if found:
+        about = f"{found} in {about}"
+    return about
 
 
 def _has_gold(entry: Problem | SetAside) -> bool:
@@ -741,7 +743,8 @@ def nothing_left(
     assert first is not None
     rows = dropped.total()
     path = folder / SET_ASIDE
+    remedy = REMEDIES.get(first.reason, "")
     return (
         f"{source.dataset}: all {rows:,} rows were set aside: {reasons}. "
-        f"The first, {first.id}: {first.reason}. {first.detail} See {path}."
-    )
+        f"The first, {first.id}: {first.reason}. {first.detail} {remedy} See {path}."
+    ).replace("  ", " ")

@@ -513,12 +513,13 @@ def test_kept_weights_are_models_and_training_does_not_notice(tmp_path: Path) ->
     for (_, one), (_, two) in pairwise(kept):
         assert not same(weights(one), weights(two))
     ours, model = kept[3][1], kept[-1][1]
-    assert sorted(p.name for p in ours.iterdir()) == sorted(p.name for p in model.iterdir())
+    names = {path.name for path in model.iterdir()}
+    assert {path.name for path in ours.iterdir()} == names - {"README.md"}
     assert {k: (w.dtype, w.shape) for k, w in weights(ours).items()} == {
         k: (w.dtype, w.shape) for k, w in weights(model).items()
     }
     for path in model.iterdir():
-        if path.name != "model.safetensors":
+        if path.name not in ("model.safetensors", "README.md"):
             assert path.read_bytes() == (ours / path.name).read_bytes(), path.name
     loaded = AutoModelForCausalLM.from_pretrained(ours)
     assert loaded.dtype == torch.bfloat16
@@ -645,6 +646,41 @@ def test_an_untouched_base_has_no_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
+def test_a_student_and_its_adapter_have_cards_that_are_no_part_of_their_weights(
+    tmp_path: Path,
+) -> None:
+    import hashlib
+
+    from reasondistill.models.weights import folder_fingerprint
+
+    base = make_tiny_model(tmp_path / "base")
+    lora = LoraSettings(r=4, alpha=8)
+    student = StudentSettings(
+        name="small", base=str(base), lora=lora, max_steps=2, batch_size=8, max_length=400
+    )
+    made = job(tmp_path, student)
+    manifest = run_student(made)
+    model, adapter = made.folder / "model", made.folder / "adapter"
+    weights = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    card = (model / "README.md").read_text()
+    for part in ("# small", "| lora.r | 4 |", "| steps | 2 |", weights, manifest.fingerprint):
+        assert part in card, part
+    assert '"content": "{question}"' in card and "## Scores" not in card
+    beside = (adapter / "README.md").read_text()
+    assert "library_name: peft" in beside and "AutoPeftModelForCausalLM" in beside
+    for text in (card, beside):
+        assert str(tmp_path) not in text and "Model Card for" not in text
+        assert "None" not in text and "base_model" not in text  # a folder is no base of the hub
+    assert {"model/README.md", "adapter/README.md"} <= manifest.files.keys()
+    facts = json.loads((model / "reasondistill.json").read_text())
+    assert facts["messages"] == [{"role": "user", "content": "{question}"}]
+    assert facts["prompt"] == "question" and facts["plain"] is False
+    before = folder_fingerprint(model)
+    (model / "README.md").unlink()
+    (model / "reasondistill.json").unlink()
+    assert folder_fingerprint(model) == before
+
+
 def test_lora_trains_few_weights_and_leaves_a_merged_model(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

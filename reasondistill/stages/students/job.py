@@ -21,6 +21,7 @@ class StudentJob:
     teacher wrote. `snapshots` is how many evenly spaced weights of the training are kept, the last
     of them being the finished model; the student is the same with any number of them. `tokens` is
     where tokenised rows are kept for all students of a run (None: in the student's own folder).
+    `traces` and `verdicts` stand in the student's card too.
     """
 
     student: StudentSettings
@@ -36,6 +37,7 @@ class StudentJob:
     teacher_trust_remote_code: bool = False
     traces: Path | None = None
     tokens: Path | None = None
+    verdicts: Path | None = None
 
 
 @dataclass(frozen=True)

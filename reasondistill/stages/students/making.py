@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from reasondistill.curation.provenance import MadeStudent
 from reasondistill.errors import MissingDependencyError
 from reasondistill.imports import no_collections
-from reasondistill.models.weights import OWN_FACTS
 from reasondistill.records import Example, Shrunk, Student, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.store import (
@@ -24,10 +24,10 @@ from reasondistill.runs.store import (
     finish_stage,
     open_stage,
     require_complete,
-    write_json,
     write_text,
 )
 from reasondistill.stages.students import processes
+from reasondistill.stages.students.cards import write_cards, write_own_facts
 from reasondistill.stages.students.finished import read_student, remove_checkpoints
 from reasondistill.stages.students.identity import student_identity
 from reasondistill.stages.students.job import StudentJob, TrainingRun
@@ -145,11 +145,14 @@ def _finish(
     if is_ours:
         models.append(made.path)
     for model in models:
-        write_json(model / OWN_FACTS, {"prompt": job.prompt.name, "method": job.student.method})
-    dropped = sum(made.dropped.values())
+        write_own_facts(job, model)
+    counts = {"in": examples, "out": examples - sum(made.dropped.values())}
+    if is_ours:
+        told = MadeStudent(student, identity.section, counts, made.dropped, identity.fingerprint)
+        write_cards(job, told)
     return finish_stage(
         job.folder,
-        counts={"in": examples, "out": examples - dropped},
+        counts=counts,
         dropped=dict(made.dropped),
         figures=made.figures.model_dump() if made.figures is not None else {},
         seconds=time.monotonic() - started,
