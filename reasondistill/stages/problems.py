@@ -52,6 +52,7 @@ from reasondistill.curation.choices import (
 )
 from reasondistill.curation.figures import figure_of
 from reasondistill.curation.noticed import Noticed
+from reasondistill.curation.packed import without_packing
 from reasondistill.curation.rows import (
     OpenedRows,
     Row,
@@ -444,7 +445,7 @@ def _gold_key(gold: str) -> str:
 def new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:
     """`<name>/<split>/<row or id>`, safe in a file name and on one line, and used once."""
     if source.source == "file":
-        dataset_name = Path(opened.dataset).stem
+        dataset_name = without_packing(Path(opened.dataset)).stem
     else:
         dataset_name = opened.dataset.rstrip("/").split("/")[-1]
     name = source.name or _safe(dataset_name)
@@ -475,7 +476,7 @@ def to_problem(reading: Reading, opened: OpenedRows, row: Row, name: str) -> Pro
         kind = no_text(get_value(row.fields, field))
         if kind is not None:  # the type of a column has mostly said so before
             raise DataError(
-                f"{reading.dataset}: {field}: row {row.index} holds {kind}, which is no text; "
+                f"{reading.dataset}:{row.index + 1}: {field}: holds {kind}, which is no text; "
                 "write it as the text that an answer would have."
             )
     origin = Origin(
