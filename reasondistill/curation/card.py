@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from reasondistill.hashing import stable_digest
 from reasondistill.markdown import inline
+from reasondistill.runs.figures import SourceFigures
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class DatasetFile:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """The content of a card. `origins` and `figures` are shown as tables of name and value."""
+    """The content of a card. `origins` and `figures` are shown as tables of name and value;
+    `sources` are those of the problems where there are several.
+    """
 
     title: str
     files: Sequence[DatasetFile]
@@ -45,6 +48,7 @@ class CardFacts:
     origins: Mapping[str, str]
     figures: Mapping[str, str]
     fingerprints: Mapping[str, str]
+    sources: Sequence[SourceFigures] = ()
 
 
 def dataset_card(facts: CardFacts) -> str:
@@ -82,6 +86,11 @@ def dataset_card(facts: CardFacts) -> str:
             "Funnel",
             ("stage", "in", "out", "dropped"),
             [_funnel_cells(row) for row in facts.funnel],
+        ),
+        *_section(
+            "Sources",
+            ("source", "tag", "dataset", "revision", "rows", "problems", "set aside"),
+            [_source_cells(source) for source in facts.sources],
         ),
         *_section(
             "Figures",
@@ -149,6 +158,12 @@ def _funnel_cells(row: FunnelRow) -> list[str]:
         for reason, count in sorted(row.dropped.items(), key=lambda item: (-item[1], item[0]))
     )
     return [inline(row.stage), f"{row.entered:,}", f"{row.left:,}", inline(dropped or "–")]
+
+
+def _source_cells(source: SourceFigures) -> list[str]:
+    where = (source.name, source.tag, source.dataset, source.revision)
+    counts = [f"{source.rows:,}", f"{source.problems:,}"]
+    return [*map(inline, where), *counts, inline(source.reasons or "–")]
 
 
 def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
