@@ -60,10 +60,12 @@ def defaults_of(settings: type[Section]) -> str:
     for name, field in settings.model_fields.items():
         if field.is_required():
             keys.append(name)
-        elif field.default is not None:
-            keys.append(f"{name} = {json.dumps(field.default)}")
-        else:
+            continue
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if default is None:
             keys.append(f"{name} (unset)")
+        else:
+            keys.append(f"{name} = {json.dumps(default, default=str)}")
     return ", ".join(keys)
 
 

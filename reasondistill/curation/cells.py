@@ -43,8 +43,8 @@ def as_text(value: Any) -> str:
         if math.isnan(value):
             return ""
         if value.is_integer():
-            # The digits that were written: int(1e23) has others.
-            return f"{Decimal(repr(value)):.0f}"
+            # The digits that were written: int(1e23) has others. And -0.0 + 0.0 is 0.
+            return f"{Decimal(repr(value + 0.0)):.0f}"
         return str(value)
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < _MOST_DIGITS:
         return f"{value:f}"
@@ -150,7 +150,7 @@ def _fault_of(kind: Any) -> str | None:
         faults = (_fault_of(kind.field(place).type) for place in range(kind.num_fields))
         return next((fault for fault in faults if fault), None)
     if types.is_map(kind):
-        return _fault_of(kind.item_type)
+        return "a map cannot be read: write a struct, or lists"
     if types.is_timestamp(kind) or types.is_time(kind) or types.is_duration(kind):
         return _TIMES
     bytes_kinds = (

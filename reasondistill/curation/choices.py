@@ -4,8 +4,8 @@
 
 What an answer names is looked up in this order: a label of the options where they have labels, a
 place where it is a number (counted from 0, unless the section says 1), a letter, the text of
-exactly one option. Where two of these name different options nobody knows, and the row is set
-aside. `Counting` sees over a whole source what single rows cannot show.
+exactly one option. A letter that is the text of another option names nobody knows which, and the
+row is set aside. `Counting` sees over a whole source what single rows cannot show.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from reasondistill.curation.cells import as_text
+from reasondistill.foreign_text import shortened
 
 LETTERS = string.ascii_uppercase[:10]  # the letters that the grader reads
 
@@ -49,7 +50,8 @@ def without_options(question: str) -> str:
 
 # Such an option means those above it, and stands behind them.
 _MEANS_OTHERS = re.compile(
-    r"\b(?:all|none|any|both|neither|either|each|two|some)\b.*\b(?:above|preceding|foregoing)\b"
+    r"\b(?:all|none|any|both|neither|either|each|two|some)\b.{0,80}"
+    r"\b(?:above|preceding|foregoing)\b"
     r"|\b(?:all|none|both|neither|either) of (?:these|them|the other)\b",
     re.IGNORECASE,
 )
@@ -157,18 +159,22 @@ class Counting:
         self.places = 0
         self._zeros = self._ends = 0
         self._as_texts = self._as_places = 0
+        self._as_either = 0
 
     @property
     def first(self) -> int:
         """The number of the first option."""
         return self.counts_from or 0
 
-    def place(self, number: int, count: int) -> int | None:
-        """The place of an option, counted from 0; None where there is no such option."""
+    def place(self, number: int, count: int, same: Sequence[int]) -> int | None:
+        """The place of an option, counted from 0; None where there is no such option. `same` are
+        the places of the options whose text is that number.
+        """
         self.places += 1
         self._zeros += number == 0
         self._ends += number == count
         place = number - self.first
+        self._as_either += len(same) == 1 and place not in same
         return place if 0 <= place < count else None
 
     def digits(self, *, is_text: bool) -> None:
@@ -188,6 +194,13 @@ class Counting:
                 "counts the options from 0: 0 occurs, their number never does. Say "
                 "answer_counts_from = 0"
             )
+        # Where options are numbers, a place is now and then the text of another one.
+        if self.counts_from is None and self._as_either * 2 > self.places:
+            return (
+                f"holds {self.places:,} numbers, of which {self._as_either:,} are the text of "
+                "another option than the one at that place. Say answer_counts_from = 0 or 1 where "
+                "they are places; where they are texts of options, write them as texts"
+            )
         # A text or two that is none of the options is dirt, and set aside.
         if self._as_texts and self._as_places * 10 >= self._as_texts:
             return (
@@ -204,21 +217,27 @@ class Counting:
         return self.counts_from is None and self.places > 0 and not self._zeros
 
 
+# Of a place that is written as text, and of an answer in a message.
+_MOST_DIGITS = 4
+_SHOWN = 60
+
+
 def find_right(options: Options, answer: Any, counting: Counting) -> int | str:
     """The place of the option that an answer names, or why it names none."""
     texts = options.texts
     text = as_text(answer).strip()
-    nowhere = f"{text!r} is none of {len(texts)} options"
+    nowhere = f"{shortened(text, _SHOWN)!r} is none of {len(texts)} options"
     if text in options.labels:
         return options.labels.index(text)
     same = [place for place, option in enumerate(texts) if option == text]
-    if not options.labels:
+    is_said = counting.counts_from is not None
+    if not options.labels or is_said:
         number = _number_of(answer)
-        is_digits = text.isascii() and text.isdigit()
-        if number is None and is_digits and counting.counts_from is not None:
+        is_digits = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+        if number is None and is_digits and is_said:
             number = int(text)
         if number is not None:
-            place = counting.place(number, len(texts))
+            place = counting.place(number, len(texts), same)
             if place is None:
                 return f"{nowhere}, counted from {counting.first}"
             return place
@@ -230,6 +249,7 @@ def find_right(options: Options, answer: Any, counting: Counting) -> int | str:
             return place
         if is_digits:
             counting.digits(is_text=len(same) == 1)
+            nowhere += "; answer_counts_from = 0 or 1 says that such a text is a place"
     if len(same) != 1:
         return nowhere
     return same[0]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _MARK = re.compile(
-    r"<image[ _]?\d*>|\[image[ _]?\d*\]|<\|image|!\[[^\]\n]*\]\(|<img\b|\\includegraphics",
+    r"<image[ _]?\d*>|\[image[ _]?\d*\]|<\|image|!\[[^\[\]\n]*\]\(|<img\b|\\includegraphics",
     re.IGNORECASE,
 )
 # A figure that is drawn in the text.

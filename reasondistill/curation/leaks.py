@@ -88,6 +88,17 @@ class _Question:
     signs: Counter[str]
     is_short: bool
 
+    def is_told_by(self, text: Read) -> bool:
+        """The text has what there is beside the instructions."""
+        words = f" {' '.join(text.words)} "
+        return all(f" {' '.join(part)} " in words for part in self.must_hold)
+
+    def counts_in(self, text: Read) -> bool:
+        """The text has the question's numbers in their order, and its signs."""
+        rest = iter(text.numbers)
+        has_numbers = all(number in rest for number in self.numbers)
+        return has_numbers and self.signs <= Counter(text.signs)
+
 
 class _Found(NamedTuple):
     text: int
@@ -179,12 +190,11 @@ class LeakIndex:
 
     def _judged(self, text: Text, words: Read, pair: _Found) -> Iterator[Leak]:
         question = self.questions[pair.question]
-        if pair.method != "equal" and not all(
-            _stands_in(part, words.words) for part in question.must_hold
-        ):
+        is_equal = pair.method == "equal"
+        if not is_equal and not question.is_told_by(words):
             return
         kind: Literal["leak", "look_alike"] = "leak"
-        if self.numbers == "count" and pair.method != "equal" and not _holds(words, question):
+        if self.numbers == "count" and not is_equal and not question.counts_in(words):
             kind = "look_alike"
         yield Leak(
             id=text.id,
@@ -268,17 +278,6 @@ def _read_question(item: HeldOut, mask: _Mask) -> _Question:
         signs=signs,
         is_short=count < _LEAST_WORDS or (count < N_GRAM and not numbers),
     )
-
-
-def _holds(text: Read, question: _Question) -> bool:
-    """The text has the question's numbers in their order, and its signs."""
-    rest = iter(text.numbers)
-    has_numbers = all(number in rest for number in question.numbers)
-    return has_numbers and question.signs <= Counter(text.signs)
-
-
-def _stands_in(part: tuple[str, ...], words: tuple[str, ...]) -> bool:
-    return f" {' '.join(part)} " in f" {' '.join(words)} "
 
 
 class _Postings:

@@ -95,6 +95,8 @@ def banding(threshold: float, *, recall: float = RECALL) -> Banding:
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"similarity = {threshold}: want a number above 0 and at most 1.")
+    if not 0 < recall < 1:
+        raise ConfigError(f"recall = {recall}: want a number between 0 and 1.")
     for rows in range(_MOST_IN_A_BAND, 0, -1):
         agreeing = threshold**rows
         bands = 1
@@ -156,7 +158,8 @@ def _read(batches: Iterable[Batch], plan: Banding, file: BinaryIO) -> _ReadTexts
     sizes: list[Places] = [np.zeros(1, np.int64)]
     for batch in batches:
         ids += [text.id for text in batch.texts]
-        kind = _kinds(batch)
+        groups = np.array([hashed(text.group) for text in batch.texts], np.uint64)
+        kind = mixed(batch.guards + mixed(groups))
         kinds.append(kind)
         equal.append(mixed(_content(batch) + kind))
         signature = _signatures(batch, plan.hashes)
@@ -181,11 +184,6 @@ def _read(batches: Iterable[Batch], plan: Banding, file: BinaryIO) -> _ReadTexts
         starts=starts,
         values=values,
     )
-
-
-def _kinds(batch: Batch) -> Words64:
-    groups = np.array([hashed(text.group) for text in batch.texts], np.uint64)
-    return mixed(batch.guards + mixed(groups))
 
 
 def _content(batch: Batch) -> Words64:

@@ -259,13 +259,16 @@ def _with_csv_as_text(
     options = settings.pd_read_csv_kwargs
     if not first or options.get("header") != "infer" or options.get("names"):
         return builder
-    of_head = {"header": None, "nrows": 1, "chunksize": None, "dtype": str}
-    head = xpandas_read_csv(first[0], **options | of_head)
-    names = [str(name) for name in head.iloc[0]]
     head_line = f"{Path(first[0]).name}:1"
-    require_one_column(head_line, names, texts)
+    of_head = {"header": None, "nrows": 1, "chunksize": None, "dtype": str, "na_filter": False}
     if options.get("sep") in (None, ","):
-        require_commas(head_line, ",".join(names), texts)
+        header = xpandas_read_csv(first[0], **options | of_head)
+        require_commas(head_line, ",".join(header.iloc[0]), texts)
+    # With the first row: where it has more cells than the head, pandas would move all of them.
+    head = xpandas_read_csv(first[0], **options | of_head | {"nrows": 2})
+    # A column without a name gets this one of pandas.
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(head.iloc[0])]
+    require_one_column(head_line, names, texts)
     as_text = Features({name: Value("string") for name in names})
     return opening(features=as_text, keep_default_na=False)
 

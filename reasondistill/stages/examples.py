@@ -169,7 +169,10 @@ def _identity(
     outputs = {name: manifest.output for name, manifest in manifests.items()}
     for tokenizer in tokenizers_of(examples):
         found = tokenizer_identity(tokenizer.name, tokenizer.revision)
-        outputs[f"tokenizer {tokenizer.name}"] = found
+        asked = tokenizer.name
+        if tokenizer.revision is not None:
+            asked += f"@{tokenizer.revision}"
+        outputs[f"tokenizer {asked}"] = found
     return store.Identity("examples", VERSION, section, outputs)
 
 
@@ -560,7 +563,6 @@ def _write_exports(folder: Path, shapes: Sequence[str]) -> None:
     """
     exports = folder / EXPORTS
     card = exports / "README.md"
-    is_new = bool(shapes) and not card.exists()
     for shape in shapes:
         for split in SPLITS:
             path = exports / f"{shape}.{split}.jsonl"
@@ -569,11 +571,14 @@ def _write_exports(folder: Path, shapes: Sequence[str]) -> None:
             with store.replacing(path) as file:
                 shaped = map(export.SHAPES[shape], _of_split(folder, split))
                 rows = export.write_jsonl(file, shaped)
+                if rows and card.exists():
+                    # Of a finished folder. Whoever goes on after a kill finds no card, and no sum
+                    # of one that is not what was written.
+                    store.unseal(folder, (EXPORTS,))
+                    card.unlink()
             if rows == 0:
                 path.unlink()
-            else:
-                is_new = True
-    if not is_new:
+    if not shapes or card.exists():
         return
     found = {shape: _exported(exports, shape) for shape in export.SHAPES}
     there = {shape: files for shape, files in found.items() if files}
@@ -592,7 +597,8 @@ def _exported(exports: Path, shape: str) -> list[DatasetFile]:
             if path.exists():
                 with open(path, "rb") as file:
                     rows = sum(1 for _ in file)
-                files.append(DatasetFile(split, name, rows, sha256_of(path)))
+                if rows:  # none were left by a kill between two steps
+                    files.append(DatasetFile(split, name, rows, sha256_of(path)))
                 break
     return files
 

@@ -14,9 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 from warm import forking
 
+from reasondistill.cli.files import defaults_of
 from reasondistill.runs.store import read_records
+from reasondistill.sections import Section
 
 
 def command(*arguments: str) -> list[str]:
@@ -118,6 +121,16 @@ def test_stages_can_be_run_one_by_one(workplace: Path) -> None:
     assert "2-traces" in run(workplace, "run", "small.toml", "--only", "verdicts", code=2)
     run(workplace, "run", "small.toml", "--from", "traces", "--until", "traces")
     assert (workplace / "runs" / "small" / "2-traces" / "traces.jsonl").exists()
+
+
+def test_the_defaults_of_a_filter_of_ones_own_are_listed_whatever_they_are() -> None:
+    class Own(Section):
+        least: int
+        names: tuple[str, ...] = Field(default_factory=lambda: ("x",))
+        place: Path = Path("y")
+        most: int | None = None
+
+    assert defaults_of(Own) == 'least, names = ["x"], place = "y", most (unset)'
 
 
 def test_shipped_files_are_listed_and_copied(workplace: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasondistill.config import ProblemSource
-from reasondistill.errors import DataError
+from reasondistill.errors import ConfigError, DataError
 from reasondistill.records import Problem, SetAside
 from reasondistill.stages.problems import read_problems
 
@@ -174,6 +174,7 @@ def test_what_a_stranger_wrote_of_the_columns_does_no_harm(tmp_path: Path, featu
         ("1e-400", "1E-400"),
         ("3.14159265358979323846", "3.14159265358979323846"),
         ("43.0", "43"),
+        ("-0.0", "0"),
         ("2.50", "2.5"),
         ("1e3", "1000"),
         ("NaN", "no answer"),
@@ -202,6 +203,28 @@ def test_a_csv_folder_is_read_as_the_texts_that_stand_in_it(tmp_path: Path) -> N
     found = ["007", "1.10", "no answer", "12345678901234567890123", "NA", "True"]
     assert golds(folder, "hub") == found
     assert golds(folder / "train.csv") == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",question,answer\n0,a,007\n",  # as pandas writes its index
+        "question,answer,\na,007,\n",
+        "question,answer,null\na,007,x\n",
+        "question,answer,note,note\na,007,x,y\n",
+        "\ufeffquestion,answer\na,007\n",
+    ],
+)
+def test_a_csv_folder_with_odd_names_of_columns_is_read(tmp_path: Path, text: str) -> None:
+    assert golds(text_folder(tmp_path / "set", "train.csv", text), "hub") == ["007"]
+
+
+def test_a_csv_whose_rows_have_more_cells_than_its_head_is_refused(tmp_path: Path) -> None:
+    folder = text_folder(tmp_path / "set", "train.csv", "question,answer\na,1,5\nb,2,6\n")
+    with pytest.raises(ConfigError, match="Expected 2 fields in line 2, saw 3"):
+        entries(folder, "hub")
+    with pytest.raises(DataError, match=r"train\.csv:2: more cells than the 2 columns"):
+        entries(folder / "train.csv")
 
 
 def test_a_date_that_a_library_made_of_text_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from reasondistill.config import ProblemSource
@@ -64,6 +66,53 @@ def test_places_that_may_be_counted_either_way_are_told(
     with caplog.at_level(logging.INFO):
         assert letters(tmp_path, places(1.0, 0)) == ["B", "A"]
     assert "answer: counts the options from 0" in caplog.text
+
+
+def test_numbers_that_are_the_texts_of_other_options_are_refused_until_the_section_says_so(
+    tmp_path: Path,
+) -> None:
+    rows = [{"options": [2, 3, 4, 5], "answer": number} for number in (2, 3, 3, 2)]
+    with pytest.raises(DataError, match="holds 4 numbers, of which 4 are the text of another"):
+        read(tmp_path, rows)
+    assert letters(tmp_path, rows, answer_counts_from=0) == ["C", "D", "D", "C"]
+    now_and_then = [*places(0, 1), {"options": ["1", "0"], "answer": 1}]
+    assert letters(tmp_path, now_and_then) == ["A", "B", "B"]
+
+
+def test_a_place_counts_with_labels_too_where_the_section_says_so(tmp_path: Path) -> None:
+    rows = [{"options": {"A": "x", "B": "y"}, "answer": place} for place in (0, "1", "A")]
+    assert letters(tmp_path, rows, answer_counts_from=0) == ["A", "B", "A"]
+    assert "'0' is none of 2 options" in letters(tmp_path, rows)[0]
+
+
+def test_a_text_of_digits_that_names_nothing_says_what_would_make_it_a_place(
+    tmp_path: Path,
+) -> None:
+    (found,) = letters(tmp_path, places("3"))
+    assert "'3' is none of 4 options; answer_counts_from = 0 or 1 says" in found
+    assert letters(tmp_path, places("3"), answer_counts_from=0) == ["D"]
+
+
+def test_a_place_of_thousands_of_digits_is_none(tmp_path: Path) -> None:
+    for keys in ({}, {"answer_counts_from": 0}):
+        (found,) = letters(tmp_path, places("1" * 5_000), **keys)
+        assert "is none of 4 options" in found and "4,940 characters more" in found
+
+
+def test_a_map_of_parquet_is_refused_by_name(tmp_path: Path) -> None:
+    options = pa.array([[("A", "x"), ("B", "y")]], pa.map_(pa.string(), pa.string()))
+    table = pa.table({"question": ["q"], "options": options, "answer": ["B"]})
+    pq.write_table(table, tmp_path / "d.parquet")
+    source = ProblemSource(source="file", dataset=str(tmp_path / "d.parquet"), choices="options")
+    with pytest.raises(DataError, match=r"options: is a column of map<string, .*: write a struct"):
+        list(read_problems(source))
+
+
+def test_an_option_that_is_made_to_be_slow_is_none_of_those_that_mean_others() -> None:
+    # For a pattern that looks to the end from each word it takes hours.
+    slow = "all " * 200_000
+    order, _ = shuffled("Which?", [slow, "all of the above"], 0, seed=0)
+    assert order == [slow, "all of the above"]
 
 
 def test_a_label_counts_before_the_text_of_another_option(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def test_a_question_that_speaks_of_pictures_is_left_alone(question: str) -> None
     assert figure_of(question, {}) is None
 
 
+def test_a_question_that_is_made_to_be_slow_needs_no_picture() -> None:
+    # For a pattern that looks to the end of the line from each mark it takes hours.
+    assert figure_of("![" * 500_000, {}) is None
+
+
 def test_a_column_with_a_picture_counts() -> None:
     assert figure_of("What is x?", {"image": {"bytes": b"", "path": "x.png"}}) == "column image"
     assert figure_of("What is x?", {"image": None}) is None

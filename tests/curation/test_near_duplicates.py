@@ -116,6 +116,9 @@ def test_the_banding_finds_a_pair_at_the_threshold_in_99_of_100_cases() -> None:
     for threshold in (0.0, -1.0, 1.1, 0.01):
         with pytest.raises(ConfigError, match="similarity"):
             banding(threshold)
+    for recall in (0.0, 1.0, 2.0):
+        with pytest.raises(ConfigError, match="recall"):
+            banding(0.8, recall=recall)
 
 
 def pairs_of_similarity(shared: int, own: int, count: int) -> list[str]:

@@ -198,7 +198,7 @@ def test_a_part_without_rows_is_said(folder: Path, split: str) -> None:
 
 
 def test_another_delimiter_in_a_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("question;answer\nWhat is 1 + 1?;2\n")
+    (tmp_path / "train.csv").write_text("question;answer\nWhat is 1 + 1, please?;2\n")
     source = ProblemSource(source="hub", dataset=str(tmp_path))
     with pytest.raises(DataError, match=r"train\.csv:1: .* separated by semicolons"):
         list(read_problems(source))

@@ -227,6 +227,15 @@ def test_repetition_lets_pass(thought: str) -> None:
     assert why("repetition", candidate_of(written(reasoning=thought))) is None
 
 
+def test_a_trace_that_falls_into_dots_is_looked_at_once() -> None:
+    # For a pattern that begins anew at each dot it takes an hour.
+    dots = "." * 500_000
+    assert why("repetition", candidate_of(written(reasoning=f"{THOUGHT} {dots}x"))) is None
+    assert why("repetition", candidate_of(written(reasoning="So be it...\n" * 4))) == (
+        "repeats a sentence"
+    )
+
+
 def test_ratios_are_those_of_a_hand_calculation_and_can_be_set() -> None:
     # (a b) (b a) (a b) (b a) (a b): two different ones of five.
     assert share_repeated(list("ababab"), 2) == pytest.approx(0.6)
@@ -293,6 +302,7 @@ def test_a_script_can_be_named_and_the_share_set() -> None:
         ("I’m sorry, I cannot answer this question.", "refuses"),
         ("I cannot assist you with that request.", "refuses"),
         ("That would be against my programming.", "refuses"),
+        ("This violates the content policy.", "refuses"),
         ("抱歉，我无法回答", "refuses"),
     ],
 )
@@ -314,6 +324,8 @@ def test_phrases_drop(text: str, reason: str) -> None:
         "Our nation has 50 states: \\boxed{50}",
         "Let me assist with this: \\boxed{1}",
         "That is against the rules of the game.",
+        "A load of 80 violates the safety condition, so it is 72. \\boxed{72}",
+        "Two doors are against the guidelines of the town. \\boxed{1}",
     ],
 )
 def test_phrases_let_pass(text: str) -> None:

@@ -279,6 +279,20 @@ def test_more_requests_than_the_engine_holds_all_come_back_counted(sampler: Vllm
 
 
 @pytest.mark.engine
+def test_the_second_sample_of_a_short_problem_does_not_compute_its_prompt_again(
+    sampler: VllmSampler,
+) -> None:
+    from vllm import SamplingParams
+    from vllm.inputs import tokens_input
+
+    sampler.start()
+    problem = tokens_input([7 + number % 50 for number in range(70)])
+    draws = SamplingParams(max_tokens=1)
+    first, second = (sampler._llm.generate(problem, draws, use_tqdm=False)[0] for _ in range(2))
+    assert first.num_cached_tokens == 0
+    assert second.num_cached_tokens == 64  # whole blocks
+
+
 def test_eos_is_a_clean_stop_and_leaves_no_text(sampler: VllmSampler) -> None:
     sampled = list(sampler.sample(requests(sampler, 24, max_tokens=200)))
     stopped = [s for s in sampled if s.completion.finish == "stop"]

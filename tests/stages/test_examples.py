@@ -711,6 +711,18 @@ def test_lengths_are_counted_in_the_students_own_tokens(tmp_path: Path) -> None:
         run.make(filters={"student_tokens": {"tokenizer": str(tmp_path / "nowhere")}})
 
 
+def test_each_revision_of_a_tokenizer_counts_in_what_the_examples_are(tmp_path: Path) -> None:
+    make_tokenizer().save_pretrained(tmp_path / "student")
+    name = str(tmp_path / "student")
+    filters = {
+        "student_tokens": {"tokenizer": name},
+        "length_percentiles": {"tokenizer": name, "revision": "b"},
+    }
+    manifest = Run(tmp_path / "run", [graded(1, 0)]).make(filters=filters)
+    inputs = set(manifest.identity["inputs"])
+    assert {f"tokenizer {name}", f"tokenizer {name}@b"} <= inputs
+
+
 # ---- random funnels ------------------------------------------------------------------------------
 
 TEXTS = (

@@ -15,6 +15,8 @@ from test_examples import Run, graded
 pytest.importorskip("datasets")
 import datasets
 
+from reasondistill.stages import examples
+
 SHAPES = ("prompt_completion", "messages", "sharegpt")
 
 
@@ -90,6 +92,45 @@ def test_an_export_of_an_earlier_version_is_kept_and_found(tmp_path: Path) -> No
     names = {path.name for path in exports.iterdir()}
     assert names == {"messages.jsonl", "sharegpt.train.jsonl", "README.md"}
     assert loaded(exports, tmp_path / "cache", "messages")["train"].num_rows == 1
+
+
+def test_shapes_that_are_added_one_by_one_are_all_found_and_no_damage(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", [graded(i, 0) for i in range(4)])
+    shapes: list[str] = []
+    for shape in SHAPES:
+        shapes.append(shape)
+        run.make(export=shapes)
+    manifest = run.make(export=shapes)  # its files are compared with their sums
+    names = {f"exports/{shape}.train.jsonl" for shape in SHAPES}
+    assert names | {"exports/README.md"} <= set(manifest.files)
+    for shape in SHAPES:
+        assert loaded(run.out / "exports", tmp_path / "cache", shape)["train"].num_rows == 4
+
+
+def test_a_shape_is_found_whose_making_was_killed_before_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run", [graded(0, 0)])
+    run.make(export=["messages"])
+
+    def killed(shapes: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(examples, "exports_card", killed)
+        run.make(export=["messages", "sharegpt"])
+    run.make(export=["messages", "sharegpt"])
+    run.make()
+    assert loaded(run.out / "exports", tmp_path / "cache", "sharegpt")["train"].num_rows == 1
+
+
+def test_an_empty_split_that_a_kill_left_is_none(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", [graded(0, 0)])
+    run.make()
+    (run.out / "exports").mkdir()
+    (run.out / "exports" / "messages.validation.jsonl").touch()
+    run.make(export=["messages"])
+    assert set(loaded(run.out / "exports", tmp_path / "cache", "messages")) == {"train"}
 
 
 def test_trl_reads_the_data_set_and_its_exports(runs: Mapping[str, Run], tmp_path: Path) -> None:

@@ -678,6 +678,19 @@ def test_progress_counts_tokens_that_are_still_being_written_and_says_what_it_wa
     assert progress.line(100.0) == "0/96 · 0 tok/s · 48 running · HTTP 429: waits 35 s"
 
 
+def test_the_first_of_many_that_ends_does_not_make_it_days(problems: Path, tmp_path: Path) -> None:
+    run_traces(settings(n=1, max_tokens=8), problems, tmp_path / "t", Serving(CLUSTER, opener()))
+    first = traces_in(tmp_path / "t")[0]
+    of_100 = first.completion.model_copy(update={"tokens": 100})
+    running = Running(requests=255, tokens=23_900)
+    progress = SamplingProgress(
+        tmp_path, model="m", samples=1001, done=0, total=1001, load_seconds=0.0, running=running
+    )
+    progress.add([first.model_copy(update={"completion": of_100})])
+    # 24,000 tokens in 1,000 s, and 100,000 − 23,900 to come; by samples alone 278 hours.
+    assert progress.line(1000.0).endswith(" · 52m51s left")
+
+
 def test_the_references_themselves_can_be_the_teacher(problems: Path, tmp_path: Path) -> None:
     run_traces(
         settings(n=1, teachers=({"model": "reference", "sampler": "reference"},)),

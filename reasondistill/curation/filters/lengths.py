@@ -103,7 +103,7 @@ def length_percentiles(candidate: Candidate, settings: LengthPercentiles) -> str
 
 
 def tokenizers_of(examples: ExampleSettings) -> list[StudentTokenizer]:
-    """The tokenizers that filters count with."""
+    """The tokenizers that filters count with, each once."""
     found: list[StudentTokenizer] = []
     bounded = table_of(examples, student_tokens.__name__, StudentTokens)
     if bounded is not None:
@@ -111,7 +111,7 @@ def tokenizers_of(examples: ExampleSettings) -> list[StudentTokenizer]:
     ranked = percentiles_of(examples)
     if ranked is not None and ranked.tokenizer is not None:
         found.append(StudentTokenizer(ranked.tokenizer, ranked.revision))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def percentiles_of(examples: ExampleSettings) -> LengthPercentiles | None:

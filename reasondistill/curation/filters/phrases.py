@@ -48,8 +48,8 @@ _REFUSAL = re.compile(
     r"(?:help|assist)(?:\s+you)?\s+with\s+(?:that|this|your)\b"
     r"|\bI\s*(?:can(?:not|['’]t)|am\s+unable\s+to|['’]m\s+unable\s+to)\s+"
     r"(?:comply|fulfil\w*|engage)\s+with?\s*(?:that|this|your|the)?\s*request\b"
-    r"|\b(?:violates?|against)\s+(?:my|our|OpenAI['’]s|the)\s+"
-    r"(?:content\s+polic|usage\s+polic|guidelines|programming|safety)"
+    r"|\b(?:violates?|against)\s+(?:my|our|OpenAI['’]s)\s+(?:guidelines|programming|safety)"
+    r"|\b(?:violates?|against)\s+(?:my|our|OpenAI['’]s|the)\s+(?:content|usage|safety)\s+polic"
     r"|(?:抱歉|对不起)[，,]?\s*我(?:无法|不能)(?:回答|提供|协助|帮助)",
     re.IGNORECASE,
 )

@@ -94,6 +94,9 @@ class _InFlight:
 
 
 _CPU_BATCHED_TOKENS = 4096
+# What vLLM keeps of a prompt for the next sample of it is whole blocks: of its 128 tokens on a CPU
+# a short problem fills none, and each sample would compute the prompt again.
+_CPU_BLOCK_TOKENS = 32
 # Log-probabilities of a prompt need its full logits, which vLLM does not plan memory for.
 _SCORED_TOKENS, _SCORED_AT_ONCE = 2048, 32
 # vLLM refuses to be asked for more log-probabilities than its engine was started with; 20 is its
@@ -175,7 +178,11 @@ class VllmSampler(SamplerBase):
             # generator back by CUDA's offset, which a CPU generator does not have: a seeded request
             # whose prompt is cut into chunks stops the engine. So prompts stay whole.
             budget = max(self.max_model_len or 0, _CPU_BATCHED_TOKENS)
-            self._args |= {"enable_chunked_prefill": False, "max_num_batched_tokens": budget}
+            self._args |= {
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": budget,
+                "block_size": _CPU_BLOCK_TOKENS,
+            }
         self._llm: Any = None
         self._threads = threads
         self._give_threads_back = nothing

@@ -123,8 +123,19 @@ class SamplingProgress(Progress):
             details.append(running.waits_for)
         left_s = None
         if self.drawn and self.drawn < self._samples:
-            left_s = (self._samples - self.drawn) * seconds / self.drawn
+            left_s = self.seconds_left(seconds)
         return self.words(self.done_before + self.drawn, details, left_s)
+
+    def seconds_left(self, seconds: float) -> float:
+        """By the tokens of the samples that have ended. Of hundreds that are begun at once a few
+        end first: to divide by their number alone would make the first minutes say days.
+        """
+        samples_left = self._samples - self.drawn
+        tokens = self.tokens + self._running.tokens
+        if tokens == 0:
+            return samples_left * seconds / self.drawn
+        tokens_left = samples_left * self.tokens / self.drawn - self._running.tokens
+        return max(0.0, tokens_left) * seconds / tokens
 
 
 class Recorder:
