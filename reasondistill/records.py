@@ -78,12 +78,16 @@ def _without_secrets(item: Any) -> Any:
 
 
 class Origin(Record):
-    """Where a problem was read: enough to find the row again."""
+    """Where a problem was read: enough to find the row again. Of several sources also the name of
+    its own, and the tag that it has.
+    """
 
     dataset: str
     revision: str
     split: str
     row: Int64
+    source: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    tag: str | None = Field(default=None, exclude_if=lambda tag: tag is None)
 
 
 class Problem(Record):

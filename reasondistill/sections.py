@@ -217,10 +217,11 @@ def apply_override(
 def _can_be_unset(kind: type[BaseModel], parts: Sequence[str]) -> bool:
     """Whether a key may be left out and is none that a text may stand in."""
     *parents, last = parts
-    section = _section_at(kind, parents)
-    if section is None or last not in section.model_fields:
+    sections = _sections_at(kind, parents)
+    fields = [section.model_fields[last] for section in sections if last in section.model_fields]
+    if not fields:
         return False
-    annotation: Any = section.model_fields[last].annotation
+    annotation: Any = fields[0].annotation
     form: TypeAdapter[Any] = TypeAdapter(annotation)
     try:
         form.validate_python(None)
@@ -328,29 +329,30 @@ def nearest(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
 
 
 def _keys_at(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:
-    """The field names of the section that `parents` lead to."""
-    section = _section_at(kind, parents)
-    if section is None:
-        return []
-    return [field.alias or name for name, field in section.model_fields.items()]
+    """The field names of the sections that `parents` lead to."""
+    names: dict[str, None] = {}
+    for section in _sections_at(kind, parents):
+        for name, field in section.model_fields.items():
+            names[field.alias or name] = None
+    return list(names)
 
 
-def _section_at(kind: type[BaseModel], parents: Sequence[str]) -> type[BaseModel] | None:
+def _sections_at(kind: type[BaseModel], parents: Sequence[str]) -> list[type[BaseModel]]:
+    """The sections that a place may hold: several where a key is of one form or another."""
+    kinds = [kind]
     for part in parents:
-        if part.isdigit() or part not in kind.model_fields:
+        fields = [one.model_fields[part] for one in kinds if part in one.model_fields]
+        if not fields:
             continue
-        inner = _model_in(kind.model_fields[part].annotation)
-        if inner is None:
-            return None
-        kind = inner
-    return kind
+        kinds = [inner for field in fields for inner in sections_in(field.annotation)]
+    return kinds
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The Section inside an annotation such as `tuple[X, ...] | None`."""
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """The Sections inside an annotation such as `tuple[X, ...] | Y | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        return [annotation]
+    found: list[type[BaseModel]] = []
     for argument in getattr(annotation, "__args__", ()):
-        if (model := _model_in(argument)) is not None:
-            return model
-    return None
+        found += sections_in(argument)
+    return found

@@ -33,8 +33,8 @@ _COLOURS = {"complete": "green", "partial": "yellow", "stale": "red", "new": "di
 
 @app.command(epilog="Example:\n\n  reasondistill show demo")
 def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> None:
-    """The state of each stage of a run: counts, drops, time, most memory, what is stale, and which
-    samples are missing.
+    """The state of each stage of a run: counts, drops, also by source of problems, time, most
+    memory, what is stale, and which samples are missing.
     """
     from reasondistill import pipeline
 
@@ -45,6 +45,8 @@ def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> N
         table.add_row(*stage_cells(state))
     out.print(table)
     for state in states:
+        for sentence in state.sources:
+            say(f"  [dim]{named(sentence)}[/]")
         for sentence in state.missing:
             say(f"  [yellow]{named(sentence)}[/]")
     say(f"[dim]Sizes and times were looked at; `reasondistill check {named(name)}` reads all.[/]")

@@ -49,7 +49,17 @@ from reasondistill.config.sampling import (
     VerdictSettings,
 )
 from reasondistill.config.shrinking import ShrinkSettings
-from reasondistill.config.sources import AnswerKind, Benchmark, Erratum, ProblemSource
+from reasondistill.config.sources import (
+    AnswerKind,
+    Benchmark,
+    Conditions,
+    Erratum,
+    FieldRule,
+    MixedSource,
+    ProblemMixture,
+    ProblemSource,
+    Rule,
+)
 from reasondistill.config.stored import StoredSettings
 from reasondistill.config.students import (
     CONTROLS,
@@ -87,6 +97,11 @@ __all__ = [
     "OpenAISettings",
     "Pipeline",
     "ProblemSource",
+    "Rule",
+    "ProblemMixture",
+    "MixedSource",
+    "FieldRule",
+    "Conditions",
     "ReportSettings",
     "START",
     "ResourceSettings",

@@ -15,7 +15,7 @@ from reasondistill.config.sampling import (
     VerdictSettings,
     can_be_asked,
 )
-from reasondistill.config.sources import ProblemSource
+from reasondistill.config.sources import ProblemSettings
 from reasondistill.config.students import (
     CONTROLS,
     STUDENT,
@@ -109,7 +109,7 @@ class Pipeline(Section):
 
     name: Name
     about: str = ""
-    problems: ProblemSource | None = None
+    problems: ProblemSettings | None = None
     traces: TraceSettings | None = None
     verdicts: VerdictSettings = VerdictSettings()
     examples: ExampleSettings = ExampleSettings()
@@ -137,7 +137,7 @@ class Pipeline(Section):
     def _somebody_knows_the_answers(self) -> Pipeline:
         if self.problems is None or self.traces is None:
             return self
-        if not self.problems.answer and self.verdicts.majority is None:
+        if not self.problems.has_answers and self.verdicts.majority is None:
             raise ValueError(
                 'verdicts: the problems have no answers (answer = ""); let the samples '
                 "vote with majority = 0.5"

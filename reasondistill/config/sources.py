@@ -2,25 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from reasondistill.config.basics import Name, Scalar
 from reasondistill.sections import Section
 
 AnswerKind = Literal["integer", "number", "expression", "choice"]
+Number = Annotated[int | float, Field(allow_inf_nan=False)]
+
+
+class Conditions(Section):
+    """What a field must be like, all that is set of it.
+
+    `in` lists values. `min` and `max` are the ends of a window, both in it; what is no number is in
+    none. `regex` is looked for anywhere in the text, as RE2 reads it. `null = true` keeps rows
+    without a value: missing, null, NaN, or an empty text or list; `false` those with one.
+    """
+
+    one_of: Annotated[list[Scalar], Field(min_length=1)] | None = Field(
+        default=None, alias="in", exclude_if=lambda values: values is None
+    )
+    min: Number | None = Field(default=None, exclude_if=lambda end: end is None)
+    max: Number | None = Field(default=None, exclude_if=lambda end: end is None)
+    regex: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, exclude_if=lambda pattern: pattern is None
+    )
+    null: bool | None = Field(default=None, exclude_if=lambda is_null: is_null is None)
+
+    @model_validator(mode="after")
+    def _can_hold(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min: {self.min} is above max = {self.max}; nothing is in between")
+        if not self.model_fields_set:
+            raise ValueError("in: empty; a rule needs one of in, not, min, max, regex, null")
+        if self.null and len(self.model_fields_set) > 1:
+            raise ValueError("null: what has no value meets no other rule; leave the others out")
+        return self
+
+
+def _values_or(kind: type[Conditions], value: Any) -> Any:
+    """A table is a rule, anything else should be a list of values: faults of the one that is meant
+    are told.
+    """
+    if isinstance(value, Mapping):
+        return kind.model_validate(value)
+    return value
+
+
+class FieldRule(Conditions):
+    """A rule of a `filter`: `level = { min = 3, max = 5 }`. A field that is a list is looked at
+    item by item, and one of them is enough.
+
+    `not` lists values that the field must not have, or is a table of conditions that must not hold.
+    """
+
+    none_of: (
+        Annotated[
+            Annotated[list[Scalar], Field(min_length=1)] | Conditions,
+            BeforeValidator(partial(_values_or, Conditions)),
+        ]
+        | None
+    ) = Field(default=None, alias="not", exclude_if=lambda values: values is None)
+
+
+# What a field must be: one of these values, or as a rule says.
+Rule = Annotated[list[Scalar] | FieldRule, BeforeValidator(partial(_values_or, FieldRule))]
 
 
 class ProblemSource(Section):
     """Where problems come from and how their rows map to a Problem.
 
     `source="hub"`: `dataset` is a Hugging Face dataset id (`config`, `split`, `revision`).
-    `source="file"`: `dataset` is a .jsonl, .json, .csv or .parquet file. `source="procedural"`:
+    `source="file"`: `dataset` is a .jsonl, .ndjson, .json or .csv file, also packed (.gz, .bz2,
+    .xz, .zst), or a .parquet file. `source="procedural"`:
     `dataset` is a reasoning-gym name; `seed` and `options` make the stream, `limit` its length. The
-    field keys may be dotted (`metadata.answer_cot`). `answer_after="####"` takes the text after the
+    field keys may be dotted (`metadata.answer_cot`). `answer` may list several fields: any answer
+    of them is right. `answer_after="####"` takes the text after the
     last such mark. `answer=""`: there are no gold answers; the samples vote (`[verdicts]
-    majority`). `filter` keeps rows whose field is one of the listed values. `choices` makes
+    majority`). `filter` keeps rows whose field is one of the listed values, or as a table of rules
+    says (`FieldRule`). `choices` makes
     multiple choice: the options are lettered behind the question and the gold answer is a letter. A
     list names one field per option and is shuffled row by row (`answer` is one of them; it would
     always be A). A single name is a field that holds a list, in its own order, or texts by label
@@ -37,7 +101,7 @@ class ProblemSource(Section):
     split: str = "train"
     revision: str | None = None
     question: str = "question"
-    answer: str = "answer"
+    answer: str | Annotated[tuple[str, ...], Field(min_length=1)] = "answer"
     solution: str | None = None
     id: str | None = None
     subject: str | None = None
@@ -51,7 +115,7 @@ class ProblemSource(Section):
     figures: Literal["set_aside", "keep"] = Field(
         default="set_aside", exclude_if=lambda figures: figures == "set_aside"
     )
-    filter: dict[str, list[Scalar]] = {}
+    filter: dict[str, Rule] = {}
     shuffle: bool = False
     seed: int = 0
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -64,6 +128,16 @@ class ProblemSource(Section):
             raise ValueError(
                 "limit: a procedural dataset has no end; set how many problems to make"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _answer_names_fields(self) -> ProblemSource:
+        if isinstance(self.answer, str):
+            return self
+        if not all(self.answer):
+            raise ValueError('answer: a name in the list is empty; answer = "" means no answers')
+        if self.choices is not None:
+            raise ValueError("answer: with choices one field holds the answer, not several")
         return self
 
     @model_validator(mode="after")
@@ -85,6 +159,147 @@ class ProblemSource(Section):
                 f'choices: list at least two fields, one of them the answer ("{self.answer}")'
             )
         return self
+
+    @property
+    def parts(self) -> tuple[ProblemSource, ...]:
+        """The sources that there are: this one."""
+        return (self,)
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether its rows have gold answers."""
+        return self.answer != ""
+
+    @property
+    def most_problems(self) -> int | None:
+        """How many problems it gives at most, as far as the file says."""
+        return self.limit
+
+
+class MixedSource(ProblemSource):
+    """One of several sources: `[[problems.sources]]`, with the keys of `[problems]`.
+
+    `name` is required: the ids of its problems begin with it. `tag` is a word for the kind of its
+    problems, kept with each. `weight` is its share of the limit of `[problems]`, `limit` the most
+    rows that it gives.
+    """
+
+    tag: Name | None = None
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> MixedSource:
+        if self.name is None:
+            raise ValueError("name: missing; the ids of each source's problems begin with its name")
+        return self
+
+
+class ProblemMixture(Section):
+    """Several sources of problems: `[problems]` with `[[problems.sources]]`.
+
+    The problems of the first source come first, and of equal questions the first one stays.
+    `limit` is the most rows of all sources together: each gives its share by `weight`, equal shares
+    where no source has one, none more than its own `limit`. A source that has fewer rows is told,
+    and the shares of the others hold. `shuffle` and `seed` go for each source that does not set its
+    own.
+    """
+
+    sources: tuple[MixedSource, ...]
+    limit: Annotated[int, Field(ge=1)] | None = None
+    shuffle: bool = False
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sources_inherit(cls, values: Any) -> Any:
+        """The values with `shuffle` and `seed` in each source that has none."""
+        if not isinstance(values, Mapping):
+            return values
+        given = cast("Mapping[str, Any]", values)
+        of_one = set(given) - set(cls.model_fields)
+        for key in sorted(of_one & set(ProblemSource.model_fields)):
+            raise ValueError(f"{key}: is a key of one source; say it in [[problems.sources]]")
+        sources = given.get("sources")
+        if not isinstance(sources, list | tuple):
+            return given
+        inherited = {key: given[key] for key in ("shuffle", "seed") if key in given}
+        filled: list[Any] = []
+        for source in cast("list[Any]", sources):
+            if isinstance(source, Mapping):
+                source = inherited | dict(cast("Mapping[str, Any]", source))
+            filled.append(source)
+        return {**given, "sources": filled}
+
+    @model_validator(mode="after")
+    def _can_be_told_apart(self) -> ProblemMixture:
+        if not self.sources:
+            raise ValueError("sources: none is listed")
+        names = [source.name for source in self.sources]
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"sources: two are called {twice[0]!r}; the ids of their problems begin with it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_can_be_met(self) -> ProblemMixture:
+        if not self.is_weighted:
+            return self
+        if sum(self.weights) == 0:
+            raise ValueError("sources: their weights sum to 0; none would give a problem")
+        if self.limit is None:
+            raise ValueError(
+                "limit: missing; the weights of sources are shares of it. Say how many rows all "
+                "sources give together, or give each a limit and no weight"
+            )
+        return self
+
+    @property
+    def parts(self) -> tuple[MixedSource, ...]:
+        """The sources that there are."""
+        return self.sources
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether any source has a weight; one without counts 1 then."""
+        return any(source.weight is not None for source in self.sources)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each source."""
+        return tuple(1.0 if source.weight is None else source.weight for source in self.sources)
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether the rows of all sources have gold answers."""
+        return all(source.has_answers for source in self.sources)
+
+    @property
+    def most_problems(self) -> int | None:
+        """How many problems they give at most, as far as the file says."""
+        limits = [source.limit for source in self.sources]
+        known = [limit for limit in limits if limit is not None]
+        totals = [] if self.limit is None else [self.limit]
+        if len(known) == len(limits):
+            totals.append(sum(known))
+        return min(totals, default=None)
+
+
+def _one_or_several(value: Any) -> Any:
+    """A table with `sources` is a mixture, any other one source: faults of the one that is meant
+    are told.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    table = cast("Mapping[str, Any]", value)
+    if "sources" in table:
+        return ProblemMixture.model_validate(table)
+    return ProblemSource.model_validate(table)
+
+
+# `[problems]`: one source, or several.
+ProblemSettings = Annotated[ProblemMixture | ProblemSource, BeforeValidator(_one_or_several)]
 
 
 class Erratum(Section):

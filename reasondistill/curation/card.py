@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from reasondistill.curation.export import READ_BY
 from reasondistill.hashing import stable_digest
 from reasondistill.markdown import inline
+from reasondistill.runs.figures import SourceFigures
 
 # In the head of a card whose licence nobody has told.
 NO_LICENCE = "# license: set it yourself; the licences of teacher and problems may restrict it"
@@ -41,7 +42,9 @@ class DatasetFile:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """The content of a card. `origins` and `figures` are shown as tables of name and value."""
+    """The content of a card. `origins` and `figures` are shown as tables of name and value;
+    `sources` are those of the problems where there are several.
+    """
 
     title: str
     files: Sequence[DatasetFile]
@@ -49,6 +52,7 @@ class CardFacts:
     origins: Mapping[str, str]
     figures: Mapping[str, str]
     fingerprints: Mapping[str, str]
+    sources: Sequence[SourceFigures] = ()
 
 
 def dataset_card(facts: CardFacts) -> str:
@@ -86,6 +90,11 @@ def dataset_card(facts: CardFacts) -> str:
             "Funnel",
             ("stage", "in", "out", "dropped"),
             [funnel_cells(row) for row in facts.funnel],
+        ),
+        *section(
+            "Sources",
+            ("source", "tag", "dataset", "revision", "rows", "problems", "set aside"),
+            [_source_cells(source) for source in facts.sources],
         ),
         *section(
             "Figures",
@@ -157,6 +166,12 @@ def funnel_cells(row: FunnelRow) -> list[str]:
         for reason, count in sorted(row.dropped.items(), key=lambda item: (-item[1], item[0]))
     )
     return [inline(row.stage), f"{row.entered:,}", f"{row.left:,}", inline(dropped or "–")]
+
+
+def _source_cells(source: SourceFigures) -> list[str]:
+    where = (source.name, source.tag, source.dataset, source.revision)
+    counts = [f"{source.rows:,}", f"{source.problems:,}"]
+    return [*map(inline, where), *counts, inline(source.reasons or "–")]
 
 
 def section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,30 +10,20 @@ them: `data_files: ../../x.csv`, `data_files: http://10.0.0.1/x.csv`.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import importlib
 import logging
-import lzma
 import os
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, cast
 
-from reasondistill.bounds import (
-    BATCH_BYTES,
-    CARD_BYTES,
-    CARD_VALUES,
-    JSON_DEPTH,
-    LINE_BYTES,
-    TEXT_RATIO,
-)
+from reasondistill.bounds import CARD_BYTES, CARD_VALUES, JSON_DEPTH, LINE_BYTES, TEXT_RATIO
+from reasondistill.curation.packed import OPENERS, most_bytes
 from reasondistill.curation.parquet import require_bounded
-from reasondistill.errors import ConfigError, DataError, ReasonDistillError
+from reasondistill.errors import DataError, ReasonDistillError
 from reasondistill.foreign_files import regular
 from reasondistill.foreign_text import shortened, shown_line
 
@@ -181,22 +171,6 @@ def _is_below(folder: Path, path: Path) -> bool:
 # ---- bounds --------------------------------------------------------------------------------------
 
 
-def _zstd_reader(file: IO[bytes]) -> Any:
-    try:
-        zstandard = importlib.import_module("zstandard")
-    except ImportError as error:
-        raise ConfigError(".zst needs a package: pip install zstandard") from error
-    return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-
-
-_OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
-    ".zst": _zstd_reader,
-}
-
-
 def _require_bounded(path: Path) -> None:
     if path.suffix == ".parquet":
         require_bounded(path)
@@ -223,7 +197,7 @@ def _unpacked(path: Path, stack: ExitStack) -> Iterator[tuple[str, IO[bytes], in
                 file = stack.enter_context(archive.open(member))
                 yield f"{path}:{shown_line(member.filename)}", file, member.compress_size
         return
-    opener = _OPENERS.get(path.suffix)
+    opener = OPENERS.get(path.suffix)
     if opener is None:
         return
     raw = stack.enter_context(path.open("rb"))
@@ -236,7 +210,7 @@ def _unpacked(path: Path, stack: ExitStack) -> Iterator[tuple[str, IO[bytes], in
 def _require_short_lines(name: str, file: IO[bytes], packed: int) -> None:
     """A reader of JSON or CSV holds a whole line, and all of a file that it does not understand."""
     longest = LINE_BYTES.most
-    most = max(BATCH_BYTES.most, TEXT_RATIO.most * packed)
+    most = most_bytes(packed)
     total = 0
     number = 1
     line = 0

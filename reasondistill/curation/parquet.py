@@ -53,7 +53,7 @@ def parquet_rows(
             most = _require_few_rows(path, raw, file.metadata)
             schema = file.schema_arrow
             require_one_column(f"{path}:1", schema.names, fields)
-            require_texts(str(path), schema, texts)
+            require_texts(f"{path}:1", schema, texts)
             read = row_reader(schema)
             columns = columns_of(schema.names, fields)
             unpacked = 0

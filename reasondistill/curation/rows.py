@@ -5,19 +5,16 @@
     for row in opened.rows:
         print(row.index, value_at(row.fields, "metadata.answer_cot"))
 
-Covered: JSONL, a JSON list, CSV, Parquet; any dataset that `datasets` can load; any reasoning-gym
-set. Not covered: compressed files, datasets that need their own loading script.
+Covered: JSONL, a JSON list, CSV, also packed, and Parquet; any dataset that `datasets` can load;
+any reasoning-gym set. Not covered: datasets that need their own loading script.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.metadata
 import inspect
-import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,12 +22,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from reasondistill import foreign_json
-from reasondistill.bounds import COLUMNS, JSON_FILE_BYTES, LINE_BYTES
 from reasondistill.curation.cells import as_text as as_text
-from reasondistill.curation.cells import exact_number, require_texts, row_reader
+from reasondistill.curation.cells import require_texts, row_reader
 from reasondistill.curation.dataset_files import files_of, require_own_files, require_own_metadata
+from reasondistill.curation.packed import OPENERS, without_packing
 from reasondistill.curation.parquet import parquet_rows, require_one_column
+from reasondistill.curation.splits import parts_of
+from reasondistill.curation.text_files import csv_rows, json_rows, jsonl_rows, require_commas
 from reasondistill.curation.unequal import cause_of, unequal_columns
 from reasondistill.errors import (
     ConfigError,
@@ -125,14 +123,16 @@ def open_file(
     fields: Sequence[str] = (),
     texts: Sequence[str] = (),
 ) -> OpenedRows:
-    """The rows of a .jsonl, .json, .csv or .parquet file; `fields` are those that are wanted, where
-    that is known, `texts` those that become texts. Raises ConfigError, and DataError(`path:line`)
-    while reading, also for a wanted field that is there twice.
+    """The rows of a .jsonl, .ndjson, .json or .csv file, also packed (.gz, …), or of a .parquet
+    file; `fields` are those that are wanted, where that is known, `texts` those that become texts.
+    Raises ConfigError, and DataError(`path:line`) while reading, also for a wanted field that is
+    there twice.
     """
     readers: dict[str, Callable[[Path], Iterator[Mapping[str, Any]]]] = {
-        ".jsonl": partial(_jsonl, fields=fields),
-        ".json": partial(_json, fields=fields),
-        ".csv": partial(_csv, fields=fields),
+        ".jsonl": partial(jsonl_rows, fields=fields),
+        ".ndjson": partial(jsonl_rows, fields=fields),
+        ".json": partial(json_rows, fields=fields),
+        ".csv": partial(csv_rows, fields=fields),
         ".parquet": partial(parquet_rows, fields=fields, texts=texts),
     }
     if path.is_dir():
@@ -140,11 +140,20 @@ def open_file(
             f'dataset = "{path}": is a folder. Name a file, or use source = "hub" to load a '
             "dataset folder."
         )
-    if path.suffix.lower() not in readers:
+    if "[" in split:
         raise ConfigError(
-            f'dataset = "{path}": cannot read "{path.suffix}" files. Known: {", ".join(readers)}.'
+            f'split = "{split}": of a file the split is only a word in the ids of its problems, '
+            "and takes no part of its rows. Use limit."
         )
-    rows = (Row(index, fields) for index, fields in enumerate(readers[path.suffix.lower()](path)))
+    kind = without_packing(path).suffix.lower()
+    is_packed = without_packing(path) != path
+    if kind not in readers or (is_packed and kind == ".parquet"):
+        packed = "".join(path.suffixes[-2:]) if is_packed else path.suffix
+        raise ConfigError(
+            f'dataset = "{path}": cannot read "{packed}" files. Known: {", ".join(readers)}; all '
+            f"but the last also packed ({', '.join(OPENERS)})."
+        )
+    rows = (Row(index, fields) for index, fields in enumerate(readers[kind](path)))
     return OpenedRows(rows, path.name, revision, split)
 
 
@@ -164,111 +173,6 @@ def content_hash(path: Path) -> str:
             for block in iter(lambda: opened.read(1 << 20), b""):
                 digest.update(block)
     return digest.hexdigest()[:16]
-
-
-def _jsonl(path: Path, fields: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    with open(path, "rb", opener=regular) as file:
-        for number, line in enumerate(foreign_json.bounded_lines(file, path), start=1):
-            if line.strip():
-                yield _object(_parsed(line, path, number), f"{path}:{number}", fields)
-
-
-def _json(path: Path, fields: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    with open(path, "rb", opener=regular) as file:
-        text = file.read(JSON_FILE_BYTES.most + 1)
-    if len(text) > JSON_FILE_BYTES.most:
-        raise DataError(
-            f"{path}:1: a .json file is read whole; this one is beyond {JSON_FILE_BYTES}. Write "
-            "it as .jsonl, an object a line."
-        )
-    rows = _parsed(text, path, 1)
-    if not isinstance(rows, list):
-        raise DataError(f"{path}:1: expected a JSON list of objects, found {type(rows).__name__}.")
-    for number, row in enumerate(cast("list[Any]", rows), start=1):
-        yield _object(row, f"{path}: item {number}", fields)
-
-
-def _parsed(text: bytes, path: Path, first_line: int) -> Any:
-    try:
-        return foreign_json.loads(
-            text.decode("utf-8-sig"), number=exact_number, pairs=_noting_doubles
-        )
-    except UnicodeDecodeError as error:
-        line = first_line + text[: error.start].count(b"\n")
-        raise DataError(f"{path}:{line}: not UTF-8 text ({error.reason}).") from error
-    except json.JSONDecodeError as error:
-        # The error of a cut-off line is at its end, and its newline is not another line.
-        line = first_line + text[: error.pos].rstrip().count(b"\n")
-        raise DataError(
-            f"{path}:{line}: broken JSON: {error.msg} (column {error.colno})."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path}:{first_line}: {error}.") from error
-
-
-def _object(value: Any, where: str, fields: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}.")
-    row = cast("Mapping[str, Any]", value)
-    for field in fields:
-        _require_once(row, field, where)
-    return row
-
-
-class _Doubled(dict[str, Any]):
-    """An object of JSON in which a key is there several times; the last one counts, as for
-    Python.
-    """
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self.values_of = Counter(key for key, _ in pairs)
-
-
-def _noting_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        return _Doubled(pairs)
-    return row
-
-
-def _require_once(row: Mapping[str, Any], field: str, where: str) -> None:
-    """Raise DataError where a key on the way to a dotted field is there several times."""
-    parts = [field] if field in row else field.split(".")
-    place: Any = row
-    for part in parts:
-        if isinstance(place, _Doubled) and place.values_of[part] > 1:
-            raise DataError(
-                f'{where}: the key "{part}" is there more than once, and nobody says which one is '
-                "meant. Rename or remove the others."
-            )
-        if not isinstance(place, dict):
-            return
-        place = cast("dict[str, Any]", place).get(part)
-
-
-def _csv(path: Path, fields: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    csv.field_size_limit(LINE_BYTES.most)  # the default of 128 KiB cuts long solutions
-    with open(path, encoding="utf-8-sig", newline="", opener=regular) as file:
-        reader = csv.DictReader(foreign_json.bounded_lines(file, path), strict=True)
-        try:
-            names = reader.fieldnames or ()
-            if len(names) > COLUMNS.most:
-                raise DataError(f"{path}:1: more than {COLUMNS}.")
-            require_one_column(f"{path}:1", names, fields)
-            for row in reader:
-                if None in row:
-                    raise DataError(
-                        f"{path}:{reader.line_num}: more cells than the "
-                        f"{len(names)} columns of the header."
-                    )
-                yield row
-        except csv.Error as error:
-            raise DataError(f"{path}:{reader.line_num}: broken CSV: {error}.") from error
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}:{reader.line_num + 1}: not UTF-8 text ({error.reason})."
-            ) from error
 
 
 # ---- hub -----------------------------------------------------------------------------------------
@@ -314,7 +218,7 @@ def open_hub(
         builder = opening()
         require_own_files(builder, folder, split)
         builder = _with_csv_as_text(builder, opening, split, texts)
-        if streaming or folder:
+        if folder or (streaming and "[" not in split):
             parts = _streamed(builder, split)
         else:
             parts = [_downloaded(builder, split)]
@@ -355,20 +259,23 @@ def _with_csv_as_text(
     options = settings.pd_read_csv_kwargs
     if not first or options.get("header") != "infer" or options.get("names"):
         return builder
+    head_line = f"{Path(first[0]).name}:1"
+    of_head = {"header": None, "nrows": 1, "chunksize": None, "dtype": str, "na_filter": False}
+    if options.get("sep") in (None, ","):
+        header = xpandas_read_csv(first[0], **options | of_head)
+        require_commas(head_line, ",".join(header.iloc[0]), texts)
     # With the first row: where it has more cells than the head, pandas would move all of them.
-    of_head = {"header": None, "nrows": 2, "chunksize": None, "dtype": str, "na_filter": False}
-    head = xpandas_read_csv(first[0], **options | of_head)
+    head = xpandas_read_csv(first[0], **options | of_head | {"nrows": 2})
     # A column without a name gets this one of pandas.
     names = [name or f"Unnamed: {place}" for place, name in enumerate(head.iloc[0])]
-    require_one_column(f"{Path(first[0]).name}:1", names, texts)
+    require_one_column(head_line, names, texts)
     as_text = Features({name: Value("string") for name in names})
     return opening(features=as_text, keep_default_na=False)
 
 
 def _streamed(builder: Any, split: str) -> list[Any]:
-    """Streams know single splits only; `train+test` is both in turn."""
-    parts = [builder.as_streaming_dataset(part.strip()) for part in split.split("+")]
-    return [_undecoded(part) for part in parts]
+    """Streams know whole splits only; `train[:2]+test` is the head of one, then the other."""
+    return parts_of(split, lambda name: _undecoded(builder.as_streaming_dataset(name)))
 
 
 def _downloaded(builder: Any, split: str) -> Any:
@@ -390,7 +297,7 @@ def _as_meant(rows: Any, dataset: str, texts: Sequence[str]) -> Iterable[Any]:
     if rows.features is None:
         return rows
     schema = rows.features.arrow_schema
-    require_texts(dataset, schema, texts)
+    require_texts(f"{dataset}:1", schema, texts)
     read = row_reader(schema)
     if read is None:
         return rows

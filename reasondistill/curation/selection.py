@@ -9,12 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Any, cast
 
 from reasondistill.config import ProblemSource
-from reasondistill.curation.cells import as_text
+from reasondistill.curation.filter_rules import compiled, filter_keys
 from reasondistill.curation.rows import Row, field_names, get_value, has_value
 from reasondistill.errors import ConfigError, DataError
+from reasondistill.foreign_text import shortened
 from reasondistill.hashing import stable_digest
 from reasondistill.sections import nearest
 
@@ -26,6 +26,8 @@ _SORTED_AT_ONCE = 500_000
 # A procedural stream has no end: a filter that matches more rarely than this counts as one that
 # never matches.
 _PATIENCE_ROWS, _PATIENCE_PER_PROBLEM = 20_000, 2_000
+# Of the values of a filtered field.
+_MOST_SEEN, _MOST_SHOWN, _LONGEST_VALUE = 100, 12, 60
 
 
 def selected(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
@@ -93,9 +95,10 @@ def _close(name: str, known: list[str]) -> str:
 
 def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
     """Key of the section and field of the rows, for each field that the section names."""
-    named = [
+    named = [("answer", name) for name in answer_fields(source)]
+    named += [
         (key, getattr(source, key))
-        for key in ("answer", "solution", "id", "subject", "level", "choice_labels")
+        for key in ("solution", "id", "subject", "level", "choice_labels")
     ]
     parts = [("question", name) for name in TEMPLATE.findall(source.question) or [source.question]]
     parts += [
@@ -107,6 +110,15 @@ def _wanted(source: ProblemSource) -> list[tuple[str, str]]:
         *((key, name) for key, name in named if name),
         *((f"filter.{name}", name) for name in source.filter),
     ]
+
+
+def answer_fields(source: ProblemSource) -> tuple[str, ...]:
+    """The fields that hold gold answers; none where there are no answers."""
+    if not source.answer:
+        return ()
+    if isinstance(source.answer, str):
+        return (source.answer,)
+    return source.answer
 
 
 def wanted_fields(source: ProblemSource) -> list[str]:
@@ -127,20 +139,17 @@ def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
     if not source.filter:
         yield from rows
         return
-    wanted = {
-        name: {_filter_key(value) for value in values} for name, values in source.filter.items()
-    }
-    seen: dict[str, Counter[str]] = {name: Counter() for name in wanted}
+    rules = {name: compiled(name, rule) for name, rule in source.filter.items()}
+    seen: dict[str, Counter[str]] = {name: Counter() for name in rules}
     matches = 0
     for scanned, row in enumerate(rows):
-        keys = {name: _filter_keys(get_value(row.fields, name)) for name in wanted}
-        if all(keys[name] & wanted[name] for name in wanted):
+        if all(matches_rule(get_value(row.fields, name)) for name, matches_rule in rules.items()):
             matches += 1
             yield row
             continue
-        for name, values in keys.items():
-            if len(seen[name]) < 100:
-                seen[name].update(values)
+        for name, values in seen.items():
+            if len(values) < _MOST_SEEN:
+                values.update(filter_keys(get_value(row.fields, name)))
         if (
             source.source == "procedural"
             and scanned > _PATIENCE_ROWS + _PATIENCE_PER_PROBLEM * matches
@@ -152,25 +161,10 @@ def _matching(source: ProblemSource, rows: Iterator[Row]) -> Iterator[Row]:
         raise ConfigError(f"filter: no row of {source.dataset} matches. {_values_seen(seen)}")
 
 
-def _filter_keys(value: Any) -> set[str]:
-    """A list matches by any of its items (a row with several tags)."""
-    if isinstance(value, list):
-        return {_filter_key(item) for item in cast("list[Any]", value)}
-    return {_filter_key(value)}
-
-
-def _filter_key(value: Any) -> str:
-    """5 and "5" are the same; so are true and the "True" of a CSV file."""
-    text = as_text(value).strip()
-    if text in ("True", "False"):
-        return text.lower()
-    return text
-
-
 def _values_seen(seen: Mapping[str, Counter[str]]) -> str:
-    shown = (
-        f"{name} is one of {', '.join(repr(value) for value in sorted(values)[:12])}"
-        for name, values in seen.items()
-        if values
-    )
-    return "Found: " + "; ".join(shown) + "."
+    found: list[str] = []
+    for name, values in seen.items():
+        few = [shortened(value, _LONGEST_VALUE) for value in sorted(values)[:_MOST_SHOWN]]
+        if few:
+            found.append(f"{name} is one of {', '.join(map(repr, few))}")
+    return f"Found: {'; '.join(found)}."

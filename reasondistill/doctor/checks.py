@@ -14,12 +14,16 @@ from reasondistill.config import (
     DEFAULT_SAMPLER,
     EnvironmentSettings,
     ModelSettings,
+    ProblemSource,
     StudentSettings,
     TraceSettings,
     capabilities_of,
 )
+from reasondistill.curation.filter_rules import compiled
 from reasondistill.curation.filters import active_filters
 from reasondistill.curation.filters.lengths import tokenizers_of
+from reasondistill.curation.rows import find_path
+from reasondistill.curation.sources import naming
 from reasondistill.doctor.registry import all_checks, run_check
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.foreign_files import read_text
@@ -429,13 +433,22 @@ def tracking(run: Run) -> None:
 
 @run_check(reads_data=True)
 def sources(run: Run) -> None:
-    """The first row of each source that needs no network becomes a problem."""
-    named = [benchmark.problems for benchmark in benchmarks(run)]
+    """The first row of each source that needs no network becomes a problem; the filters of all can
+    be read.
+    """
+    named: list[ProblemSource] = []
     if run.pipeline.problems is not None:
-        named.insert(0, run.pipeline.problems)
+        named += run.pipeline.problems.parts
+    named += [benchmark.problems for benchmark in benchmarks(run)]
+    base = run.source.parent
     for source in named:
-        if source.source != "hub":
-            next(problems.read_problems(source, base=run.source.parent), None)
+        for field, rule in source.filter.items():
+            with naming(source.name):
+                compiled(field, rule)
+        path = find_path(source.dataset, base)
+        is_here = source.source != "hub" or (path is not None and path.is_dir())
+        if is_here:
+            next(problems.read_problems(source, base=base), None)
 
 
 @run_check(reads_data=True)

@@ -89,7 +89,7 @@ def _number_of_problems(run: Run) -> int | None:
         return done.counts["out"]
     if run.pipeline.problems is None:
         return None
-    return run.pipeline.problems.limit
+    return run.pipeline.problems.most_problems
 
 
 def _traces_estimate(run: Run, number: int | None) -> str:

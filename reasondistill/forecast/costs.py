@@ -85,7 +85,7 @@ class Context:
             return done.counts["out"]
         if self.run.pipeline.problems is None:
             return None
-        return self.run.pipeline.problems.limit
+        return self.run.pipeline.problems.most_problems
 
     @property
     def is_only_a_limit(self) -> bool:

@@ -33,8 +33,8 @@ def stage_costs(context: Context) -> Iterator[Cost]:
     pipeline = context.run.pipeline
     if pipeline.traces is not None:
         rows = None
-        if pipeline.problems is not None and pipeline.problems.limit is not None:
-            rows = exact(pipeline.problems.limit)
+        if pipeline.problems is not None and pipeline.problems.most_problems is not None:
+            rows = exact(pipeline.problems.most_problems)
         yield counted_cost(context, "problems", "rows", rows)
         yield traces_cost(context)
         samples = None

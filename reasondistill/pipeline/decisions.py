@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -39,7 +39,15 @@ from reasondistill.config.sampling import (
     TraceSettings,
     VerdictSettings,
 )
-from reasondistill.config.sources import Benchmark, Erratum, ProblemSource
+from reasondistill.config.sources import (
+    Benchmark,
+    Conditions,
+    Erratum,
+    FieldRule,
+    MixedSource,
+    ProblemMixture,
+    ProblemSource,
+)
 from reasondistill.config.stored import StoredSettings
 from reasondistill.config.students import (
     ArchitectureSettings,
@@ -49,7 +57,7 @@ from reasondistill.config.students import (
 )
 from reasondistill.config.words import SchedulerValue
 from reasondistill.methods.settings import MethodSettings
-from reasondistill.sections import Section
+from reasondistill.sections import Section, sections_in
 
 # A value, and the folder that its relative paths are also tried in.
 IsShown = Callable[[Any, Path | None], bool]
@@ -179,7 +187,7 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         **dict.fromkeys(("config", "split", "revision"), _harmless("asked of the hub")),
         **dict.fromkeys(
             (
-                *("question", "answer", "solution", "id", "subject", "level", "filter"),
+                *("question", "answer", "solution", "id", "subject", "level"),
                 *("choices", "choice_labels"),
             ),
             _harmless("fields of a row"),
@@ -189,6 +197,14 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         "options": _harmless("numbers and words for reasoning-gym"),
         "trust_remote_code": _shown("runs the dataset's code"),
     },
+    MixedSource: {"tag": _harmless("letters, digits and . _ -")},
+    ProblemMixture: {"shuffle": _harmless("yes or no")},
+    Conditions: {
+        **dict.fromkeys(("in", "one_of"), _harmless("compared with fields of a row")),
+        "regex": _harmless("looked for in a row, in linear time"),
+        "null": _harmless("yes or no"),
+    },
+    FieldRule: dict.fromkeys(("not", "none_of"), _harmless("compared with fields of a row")),
     SamplingSettings: {
         "settings": _harmless("one of our own names"),
         "stop": _harmless("texts that end a sample"),
@@ -322,12 +338,17 @@ def _is_safe(annotation: Any) -> bool:
     return bool(inner) and all(_is_safe(part) for part in inner)
 
 
-def section_in(annotation: Any) -> type[Section] | None:
-    """The section inside a type such as `tuple[X, ...] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    for inner in get_args(annotation):
-        section = section_in(inner)
-        if section is not None:
-            return section
-    return None
+def section_in(annotation: Any, value: object = None) -> type[Section] | None:
+    """The section inside a type such as `tuple[X, ...] | None`; of several the one that has most of
+    the keys of `value`, which is the one that a file with no unknown key means.
+    """
+    kinds = [kind for kind in sections_in(annotation) if issubclass(kind, Section)]
+    keys: set[str] = set()
+    if isinstance(value, Mapping):
+        keys = set(cast("Mapping[str, Any]", value))
+
+    def known(kind: type[Section]) -> int:
+        fields = kind.model_fields.items()
+        return len(keys & {field.alias or name for name, field in fields})
+
+    return max(kinds, key=known, default=None)

@@ -61,7 +61,7 @@ def _found(where: str, kind: type[Section], value: object, base: Path | None) ->
         annotation = None
         if field is not None:
             annotation = field.annotation
-        inner = section_in(annotation)
+        inner = section_in(annotation, item)
         if inner is not None and get_origin(annotation) is dict and isinstance(item, dict):
             for name, section in cast("dict[str, Any]", item).items():
                 yield from _found(f"{place}.{name}", inner, section, base)

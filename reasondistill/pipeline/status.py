@@ -17,7 +17,7 @@ from reasondistill.grading import GRADER
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
 from reasondistill.runs import layout, work_sharing
-from reasondistill.runs.figures import TracesFigures, VerdictsFigures
+from reasondistill.runs.figures import ProblemsFigures, TracesFigures, VerdictsFigures
 from reasondistill.runs.metrics import WorkLine
 from reasondistill.runs.missing import read_missing
 from reasondistill.runs.remote import left_at_url
@@ -43,7 +43,8 @@ class StageState:
 
     `peak_memory_gib` is what the process that finished it held at most, 0 where it is not known.
     `missing` says of each folder of samples in the stage what is lost or refused, why, and what to
-    do, and which file is damaged.
+    do, and which file is damaged; `sources` of each of several sources of problems what its rows
+    became.
     """
 
     name: str
@@ -53,6 +54,7 @@ class StageState:
     seconds: float
     missing: tuple[str, ...] = ()
     peak_memory_gib: float = 0.0
+    sources: tuple[str, ...] = ()
 
 
 def stage_states(run: Run) -> list[StageState]:
@@ -98,7 +100,15 @@ def _state(
         manifest.seconds,
         missing,
         manifest.peak_memory_gib,
+        sources_of(manifest),
     )
+
+
+def sources_of(manifest: Manifest) -> tuple[str, ...]:
+    """A sentence for each of several sources of problems."""
+    if manifest.identity.get("stage") != "problems":
+        return ()
+    return tuple(source.sentence for source in ProblemsFigures.of(manifest).sources)
 
 
 def damages_of(run: Run, folder: Path) -> Iterator[str]:

@@ -48,10 +48,42 @@ class WorkFigures(Figures):
     peak_memory_gib: float = 0.0
 
 
+class SourceFigures(LenientRecord):
+    """One of several sources of problems: its rows, the problems that they became, and why the
+    others did not. `asked` is its share of the limit of all.
+    """
+
+    name: str
+    tag: str = ""
+    dataset: str = ""
+    revision: str = ""
+    split: str = ""
+    asked: Int64 | None = None
+    rows: Int64 = 0
+    problems: Int64 = 0
+    dropped: Mapping[str, Int64] = {}
+
+    @property
+    def reasons(self) -> str:
+        """`12 duplicate question, 3 no answer`, the most frequent first."""
+        most_first = sorted(self.dropped.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{count:,} {reason}" for reason, count in most_first)
+
+    @property
+    def sentence(self) -> str:
+        """`source gsm: 100 of 120 rows are problems; 20 duplicate question`."""
+        text = f"source {self.name}: {self.problems:,} of {self.rows:,} rows are problems"
+        if self.asked is not None and self.rows < self.asked:
+            text += f" ({self.asked:,} were asked for)"
+        if self.dropped:
+            text += f"; {self.reasons}"
+        return text
+
+
 class ProblemsFigures(Figures):
-    """The source of the problems. A benchmark also has `content`, the hash of its rows, and
-    `corrected`, how many answers its errata replace. `noticed` counts rows by what is odd with them
-    and no reason to set them aside.
+    """The source of the problems, or `sources` where there are several. A benchmark also has
+    `content`, the hash of its rows, and `corrected`, how many answers its errata replace. `noticed`
+    counts rows by what is odd with them and no reason to set them aside.
     """
 
     dataset: str = ""
@@ -61,6 +93,7 @@ class ProblemsFigures(Figures):
     content: str | None = None
     corrected: Int64 = 0
     noticed: Mapping[str, Int64] = {}
+    sources: Sequence[SourceFigures] = ()
 
 
 class EngineFigures(LenientRecord):

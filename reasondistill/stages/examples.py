@@ -57,6 +57,7 @@ from reasondistill.records import (
     Verdict,
 )
 from reasondistill.runs import layout, store
+from reasondistill.runs.figures import ProblemsFigures, SourceFigures
 from reasondistill.runs.graded import read_graded
 
 VERSION = 1
@@ -525,6 +526,9 @@ def write_dataset(
             files.append(DatasetFile(split, path.name, rows, sha256_of(path)))
     fingerprints = {name: manifest.output for name, manifest in manifests.items()}
     fingerprints["examples"] = identity.fingerprint
+    sources: Sequence[SourceFigures] = ()
+    if "problems" in manifests:
+        sources = ProblemsFigures.of(manifests["problems"]).sources
     facts = CardFacts(
         title=about.get("name", "Distilled examples"),
         files=files,
@@ -532,6 +536,7 @@ def write_dataset(
         origins={**about, **tally.origins()},
         figures={name: f"{value:,}" for name, value in tally.figures().to_dict().items()},
         fingerprints=fingerprints,
+        sources=sources,
     )
     store.write_text(folder / DATASET / "README.md", dataset_card(facts))
 

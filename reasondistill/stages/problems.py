@@ -11,26 +11,29 @@ cannot read would count every right trace as wrong.
 Fields are named (`question = "problem"`), dotted (`answer = "final_answer.0"`), or, for the
 question, put together (`question = "{Body} {Question}"`). `answer_after = "####"` takes what
 follows the last such mark; `answer_after = '\\boxed'` the content of the last box. An answer that
-is a list of texts holds alternatives: any of them is right.
+is a list of texts, or several fields, holds alternatives: any of them is right.
+
+Of several sources (`[[problems.sources]]`) the problems stand behind each other in the order of the
+file, and the id of each begins with the name of its source (`curation.sources`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from reasondistill.bounds import BENCHMARK_ROWS, ROWS
-from reasondistill.config import Benchmark, ProblemSource
+from reasondistill.config import Benchmark, MixedSource, ProblemMixture, ProblemSource
+from reasondistill.curation.answers import NoGold, gold_of
 from reasondistill.curation.benchmarks import (
     apply_errata,
     check_answer_kind,
@@ -38,7 +41,7 @@ from reasondistill.curation.benchmarks import (
     check_found,
     errata_identity,
 )
-from reasondistill.curation.cells import as_text, is_infinite, no_text
+from reasondistill.curation.cells import as_text, no_text
 from reasondistill.curation.choices import (
     Counting,
     Options,
@@ -51,8 +54,9 @@ from reasondistill.curation.choices import (
     shuffled,
 )
 from reasondistill.curation.figures import figure_of
-from reasondistill.curation.golds import REMEDIES, SOLUTION, fault_in_gold, text_after
+from reasondistill.curation.golds import REMEDIES, SOLUTION, fault_in_gold
 from reasondistill.curation.noticed import Noticed
+from reasondistill.curation.packed import without_packing
 from reasondistill.curation.rows import (
     OpenedRows,
     Row,
@@ -65,7 +69,14 @@ from reasondistill.curation.rows import (
     open_procedural,
     procedural_version,
 )
-from reasondistill.curation.selection import TEMPLATE, selected, text_fields, wanted_fields
+from reasondistill.curation.selection import (
+    TEMPLATE,
+    answer_fields,
+    selected,
+    text_fields,
+    wanted_fields,
+)
+from reasondistill.curation.sources import SourceCounts, naming, repeats, shares
 from reasondistill.curation.words import normalise_question, question_forms
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.foreign_text import shortened
@@ -74,7 +85,7 @@ from reasondistill.grading.read.golds import alternatives, is_solution
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Grade, Origin, Problem, SetAside, fingerprint
 from reasondistill.runs import layout, store
-from reasondistill.runs.figures import ProblemsFigures
+from reasondistill.runs.figures import ProblemsFigures, SourceFigures
 from reasondistill.thinking import holds_tag
 
 VERSION = 1
@@ -97,7 +108,7 @@ class Grader(Protocol):
 
 
 def run_problems(
-    source: ProblemSource,
+    source: ProblemSource | ProblemMixture,
     folder: Path,
     *,
     pool: Grader,
@@ -113,15 +124,14 @@ def run_problems(
     """
     started = time.monotonic()
     held_out = held_out or {}
-    place = locate(source, base)
-    identity = _identity(source, place, {"held_out": held_out})
+    places = locate_all(source, base)
+    identity = _identity(source, places, {"held_out": held_out})
     if store.open_stage(folder, identity, keep_old=keep_old) == "complete":
         return store.require_complete(folder)
-    opened = open_source(source, place)
-    reading = Reading(source, opened.dataset)
-    different = without_duplicates(_entries(reading, opened))
+    readings = open_all(source, places)
+    different = without_duplicates(_all_entries(readings))
     entries = without_held_out(different, held_out)
-    return _write(reading, opened, entries, folder, pool, started)
+    return _write(readings, entries, folder, pool, started)
 
 
 def run_benchmark(
@@ -143,7 +153,7 @@ def run_benchmark(
     started = time.monotonic()
     source = benchmark.problems
     place = locate(source, base)
-    identity = _identity(source, place, {}, benchmark)
+    identity = _identity(source, [place], {}, benchmark)
     before = store.read_manifest(folder)
     if before is not None and before.status == "complete":
         if keep_old:
@@ -155,9 +165,8 @@ def run_benchmark(
             if content is not None:
                 check_found(benchmark, before.counts["in"], content)
             return before
-    opened = open_source(source, place)
-    reading = Reading(source, opened.dataset, is_benchmark=True)
-    read = list(islice(_entries(reading, opened), BENCHMARK_ROWS.most + 1))
+    reading = Reading(source, open_source(source, place), is_benchmark=True)
+    read = list(islice(_entries(reading), BENCHMARK_ROWS.most + 1))
     if len(read) > BENCHMARK_ROWS.most:
         raise DataError(f"{source.dataset}: more than {BENCHMARK_ROWS}.")
     content = check_content(benchmark, read)
@@ -175,7 +184,7 @@ def run_benchmark(
     corrected = sum(erratum.answer is not None for erratum in benchmark.errata)
     figures = ProblemsFigures(content=content, corrected=corrected)
     different = without_duplicates(entries)
-    manifest = _write(reading, opened, different, folder, pool, started, figures)
+    manifest = _write([reading], different, folder, pool, started, figures)
     if manifest.dropped:
         reasons = "; ".join(f"{reason} ({count:,})" for reason, count in manifest.dropped.items())
         lost = sum(manifest.dropped.values())
@@ -191,8 +200,7 @@ def run_benchmark(
 
 
 def _write(
-    reading: Reading,
-    opened: OpenedRows,
+    readings: Sequence[Reading],
     entries: Iterable[Problem | SetAside],
     folder: Path,
     pool: Grader,
@@ -201,6 +209,7 @@ def _write(
 ) -> store.Manifest:
     """Check the golds, write both files and finish the stage."""
     dropped: Counter[str] = Counter()
+    of_sources = SourceCounts()
     first: SetAside | None = None
     # Millions of rows may be set aside: they wait on disk until the problems are written.
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder)) as set_aside:
@@ -208,6 +217,7 @@ def _write(
         def kept() -> Iterator[Problem]:
             nonlocal first
             for entry in check_golds(entries, pool):
+                of_sources.add(entry)
                 if isinstance(entry, Problem):
                     yield entry
                     continue
@@ -219,17 +229,16 @@ def _write(
         set_aside.seek(0)
         store.rewrite_shard(folder / SET_ASIDE, set_aside)
     if out == 0:
-        raise DataError(nothing_left(reading.source, first, dropped, folder))
+        raise DataError(nothing_left(readings, first, dropped, folder))
     logger.info("%s: %d problems, %d set aside", folder, out, dropped.total())
     for reason, remedy in REMEDIES.items():
         if dropped[reason]:
-            logger.warning("%s: %s (%d). %s", opened.dataset, reason, dropped[reason], remedy)
+            logger.warning("%s: %s (%d). %s", folder, reason, dropped[reason], remedy)
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
-    figures = ProblemsFigures(
-        dataset=opened.dataset, revision=opened.revision, split=opened.split, grader=GRADER
-    )
-    if reading.noticed.counts:
-        figures = figures.joined(ProblemsFigures(noticed=reading.noticed.counts))
+    figures = source_figures(readings, of_sources)
+    noticed = sum((Counter(reading.noticed.counts) for reading in readings), Counter[str]())
+    if noticed:
+        figures = figures.joined(ProblemsFigures(noticed=dict(noticed)))
     if of_benchmark is not None:
         figures = figures.joined(of_benchmark)
     counts = {"in": out + dropped.total(), "out": out}
@@ -244,15 +253,37 @@ def _write(
     )
 
 
+def source_figures(readings: Sequence[Reading], counts: SourceCounts) -> ProblemsFigures:
+    """Where the problems were read; of several sources also what became of each one's rows."""
+    sources: list[SourceFigures] = []
+    for reading in readings:
+        opened = reading.opened
+        if reading.name is None:
+            return ProblemsFigures(
+                dataset=opened.dataset, revision=opened.revision, split=opened.split, grader=GRADER
+            )
+        known = reading.figures()
+        sources.append(counts.figures(known))
+        if known.asked is not None and sources[-1].rows < known.asked:
+            logger.warning(
+                "source %s: has %d of the %d rows that are its share of the limit; a larger limit, "
+                "or weight of others, makes up for them",
+                reading.name,
+                sources[-1].rows,
+                known.asked,
+            )
+    return ProblemsFigures(grader=GRADER, sources=sources)
+
+
 def read_problems(
-    source: ProblemSource, *, base: Path | None = None
+    source: ProblemSource | ProblemMixture, *, base: Path | None = None
 ) -> Iterator[Problem | SetAside]:
     """Yield what each selected row became, in order. Golds are not checked here.
 
     A relative path is looked up from the working directory, then from `base`.
     """
-    opened = open_source(source, locate(source, base))
-    yield from without_duplicates(_entries(Reading(source, opened.dataset), opened))
+    readings = open_all(source, locate_all(source, base))
+    yield from without_duplicates(_all_entries(readings))
 
 
 def questions_of(folder: Path) -> Iterator[str]:
@@ -274,6 +305,22 @@ class Place:
 
     path: Path | None
     inputs: Mapping[str, str]
+
+
+def locate_all(source: ProblemSource | ProblemMixture, base: Path | None) -> list[Place]:
+    """Find every source, as `locate` does."""
+    places: list[Place] = []
+    for part in source.parts:
+        with naming(name_of(part)):
+            places.append(locate(part, base))
+    return places
+
+
+def name_of(source: ProblemSource) -> str | None:
+    """The name of one of several sources; None where there is one alone."""
+    if isinstance(source, MixedSource):
+        return source.name
+    return None
 
 
 def locate(source: ProblemSource, base: Path | None) -> Place:
@@ -320,8 +367,8 @@ def open_source(source: ProblemSource, place: Place) -> OpenedRows:
 
 
 def _identity(
-    source: ProblemSource,
-    place: Place,
+    source: ProblemSource | ProblemMixture,
+    places: Sequence[Place],
     others: Mapping[str, Mapping[str, str]],
     benchmark: Benchmark | None = None,
 ) -> store.Identity:
@@ -331,18 +378,32 @@ def _identity(
     A benchmark's `rows`, `content` and `answer_kind` refuse or let pass and change nothing: to pin
     them later is no other benchmark.
     """
+    inputs: dict[str, str] = {}
+    if isinstance(source, ProblemMixture):
+        # By name, so that a change is told of the source that it is in.
+        order = [part.name for part in source.sources]
+        section: dict[str, Any] = {"sources": {}, "order": order, "limit": source.limit}
+        for part, place in zip(source.sources, places, strict=True):
+            section["sources"][part.name] = _section(part, place)
+            inputs |= {f"{part.name}: {key}": value for key, value in place.inputs.items()}
+    else:
+        section = _section(source, places[0])
+        inputs |= places[0].inputs
+    if benchmark is not None and benchmark.errata:
+        section["errata"] = errata_identity(benchmark)
+    for name, texts in others.items():
+        if texts:
+            inputs[name] = fingerprint(dict(texts))
+    return store.Identity("problems", VERSION, section, inputs)
+
+
+def _section(source: ProblemSource, place: Place) -> dict[str, Any]:
     section = source.model_dump(mode="json")
     if not source.choices:
         section.pop("choices", None)
     if place.path is not None:
         section["dataset"] = place.path.name
-    if benchmark is not None and benchmark.errata:
-        section["errata"] = errata_identity(benchmark)
-    inputs = dict(place.inputs)
-    for name, texts in others.items():
-        if texts:
-            inputs[name] = fingerprint(dict(texts))
-    return store.Identity("problems", VERSION, section, inputs)
+    return section
 
 
 # ---- rows to problems ----------------------------------------------------------------------------
@@ -353,21 +414,40 @@ class Reading:
     what is asked: it is told.
     """
 
-    def __init__(self, source: ProblemSource, dataset: str, *, is_benchmark: bool = False) -> None:
+    def __init__(
+        self,
+        source: ProblemSource,
+        opened: OpenedRows,
+        *,
+        is_benchmark: bool = False,
+        asked: int | None = None,
+    ) -> None:
         self.source = source
-        self.dataset = dataset
+        self.opened = opened
+        self.dataset = opened.dataset
+        self.name = name_of(source)
+        self.tag = source.tag if isinstance(source, MixedSource) else None
+        self.asked = asked
         self.keeps_figures = is_benchmark or source.figures == "keep"
         self.texts = text_fields(source)
         self.parts = TEMPLATE.findall(source.question)
         self.counting = Counting(source.answer_counts_from)
-        self.noticed = Noticed(dataset)
+        self.noticed = Noticed(opened.dataset)
+
+    def figures(self) -> SourceFigures:
+        """Where the rows of one of several sources come from."""
+        opened = self.opened
+        known: dict[str, Any] = {"name": self.name, "tag": self.tag, "asked": self.asked}
+        known |= {"dataset": opened.dataset, "revision": opened.revision, "split": opened.split}
+        return SourceFigures.read(known, "source")
 
     def end(self) -> None:
         """Say what was noticed. Raises DataError for what only all rows together show."""
-        place = f"{self.dataset}: {self.source.answer}"
+        place = f"{self.dataset}: {', '.join(answer_fields(self.source))}"
         fault = self.counting.fault()
         if fault is not None:
-            raise DataError(f"{place}: {fault} in [problems].")
+            with naming(self.name):
+                raise DataError(f"{place}: {fault} in [problems].")
         self.noticed.say()
         if self.counting.is_unsure:
             logger.warning(
@@ -379,16 +459,42 @@ class Reading:
             logger.info("%s: counts the options from %d", place, self.counting.first)
 
 
-def _entries(reading: Reading, opened: OpenedRows) -> Iterator[Problem | SetAside]:
+def open_all(source: ProblemSource | ProblemMixture, places: Sequence[Place]) -> list[Reading]:
+    """Open each source, for the rows that it gives at most."""
+    if not isinstance(source, ProblemMixture):
+        return [Reading(source, open_source(source, places[0]))]
+    limits = [part.limit for part in source.sources]
+    asked: Sequence[int | None] = [None] * len(limits)
+    if source.limit is not None:
+        asked = shares(source.limit, source.weights, limits)
+    readings: list[Reading] = []
+    for part, place, share in zip(source.sources, places, asked, strict=True):
+        if share == 0:
+            logger.warning("source %s: its share is none of %s rows", part.name, source.limit)
+            continue
+        if share is not None:
+            part = part.model_copy(update={"limit": share})
+        with naming(part.name):
+            readings.append(Reading(part, open_source(part, place), asked=share))
+    return readings
+
+
+def _all_entries(readings: Iterable[Reading]) -> Iterator[Problem | SetAside]:
+    """What the rows of all sources became, those of the first source first."""
+    return chain.from_iterable(map(_entries, readings))
+
+
+def _entries(reading: Reading) -> Iterator[Problem | SetAside]:
     """What each selected row became, each with an id of its own."""
-    source = reading.source
+    source, opened = reading.source, reading.opened
     ids: set[str] = set()
     rows = opened.rows
     if source.source != "procedural":
         rows = _bounded(rows, opened.dataset)
-    for row in selected(source, rows):
-        name = new_id(source, opened, row, ids)
-        yield to_problem(reading, opened, row, name)
+    with naming(reading.name):
+        for row in selected(source, rows):
+            name = new_id(source, opened, row, ids)
+            yield to_problem(reading, opened, row, name)
     reading.end()
 
 
@@ -412,15 +518,16 @@ def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Proble
             continue
         text = stable_digest(normalise_question(entry.question))[:16]
         first, gold = questions.setdefault(text, (entry.id, shortened(entry.answer, _SHOWN_GOLD)))
+        sources = repeats(entry, first)
         if first == entry.id:
             yield entry
         elif _gold_key(gold) == _gold_key(shortened(entry.answer, _SHOWN_GOLD)):
-            yield _aside(entry, "duplicate question", f"the same question as {first}")
+            yield _aside(entry, f"duplicate question{sources}", f"the same question as {first}")
         else:
             doubtful[first] = None
             here = shortened(entry.answer, _SHOWN_GOLD)
             detail = f"{here!r} here, {gold!r} there: the same question as {first}"
-            yield _aside(entry, "duplicate question, unequal golds", detail)
+            yield _aside(entry, f"duplicate question, unequal golds{sources}", detail)
     if doubtful:
         logger.warning(
             "questions with unequal golds, of each the first stays: %d (%s). What is set aside "
@@ -449,7 +556,7 @@ def _gold_key(gold: str) -> str:
 def new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:
     """`<name>/<split>/<row or id>`, safe in a file name and on one line, and used once."""
     if source.source == "file":
-        dataset_name = Path(opened.dataset).stem
+        dataset_name = without_packing(Path(opened.dataset)).stem
     else:
         dataset_name = opened.dataset.rstrip("/").split("/")[-1]
     name = source.name or _safe(dataset_name)
@@ -480,11 +587,16 @@ def to_problem(reading: Reading, opened: OpenedRows, row: Row, name: str) -> Pro
         kind = no_text(get_value(row.fields, field))
         if kind is not None:  # the type of a column has mostly said so before
             raise DataError(
-                f"{reading.dataset}: {field}: row {row.index} holds {kind}, which is no text; "
+                f"{reading.dataset}:{row.index + 1}: {field}: holds {kind}, which is no text; "
                 "write it as the text that an answer would have."
             )
     origin = Origin(
-        dataset=opened.dataset, revision=opened.revision, split=opened.split, row=row.index
+        dataset=opened.dataset,
+        revision=opened.revision,
+        split=opened.split,
+        row=row.index,
+        source=reading.name,
+        tag=reading.tag,
     )
 
     def aside(reason: str, detail: str = "") -> SetAside:
@@ -499,28 +611,17 @@ def to_problem(reading: Reading, opened: OpenedRows, row: Row, name: str) -> Pro
         if value is None:
             reading.noticed.add(f"question: {{{part}}} is empty", name)
     question = question_field(row, source.question)
-    answer: Any = ""
-    values = {"question": question}
+    if isinstance(question, (list, Mapping)):
+        kind = type(cast("object", question)).__name__
+        return aside("question is not text", f"found {kind}: {question}")
+    if not as_text(question).strip():
+        return aside("no question")
+    gold = ""
     if source.answer:
-        answer = as_alternatives(get_value(row.fields, source.answer))
-        values["answer"] = answer
-    for key, value in values.items():
-        if isinstance(value, (list, Mapping)):
-            return aside(f"{key} is not text", f"found {type(value).__name__}: {value}")
-        if not as_text(value).strip():
-            return aside(f"no {key}")
-    if is_infinite(answer):
-        return aside("answer is infinite", "a number beyond what the type of its column holds")
-    gold = as_text(answer).strip()
-    if holds_tag(gold):
-        return aside("gold holds a model's reasoning", f"{gold[:80]!r}")
-    mark = source.answer_after
-    if mark is not None and source.answer:
-        if mark not in gold:
-            return aside("no answer mark", f"no {mark!r} in {gold[-80:]!r}")
-        gold = text_after(gold, mark)
-        if not gold:
-            return aside("no answer", f"nothing after {mark!r}")
+        found = gold_of(row.fields, answer_fields(source), source.answer_after)
+        if isinstance(found, NoGold):
+            return aside(found.reason, found.detail)
+        gold = found.text
     text = as_text(question).strip()
     figure = figure_of(text, row.fields)
     if figure is not None:
@@ -549,20 +650,6 @@ def to_problem(reading: Reading, opened: OpenedRows, row: Row, name: str) -> Pro
     )
 
 
-def as_alternatives(answer: Any) -> Any:
-    """A list of texts as one text that lists the right answers, which the grader reads as
-    alternatives; everything else as it is.
-    """
-    if not isinstance(answer, list) or not answer:
-        return answer
-    parts = cast("list[Any]", answer)
-    if not all(isinstance(part, str) and part.strip() for part in parts):
-        return cast("Any", answer)
-    if len(parts) == 1:
-        return parts[0]
-    return json.dumps(parts, ensure_ascii=False)
-
-
 def question_field(row: Row, named: str) -> Any:
     """The field, or the template with its fields put in."""
     if TEMPLATE.search(named):
@@ -577,15 +664,15 @@ def multiple_choice(reading: Reading, row: Row, question: str, name: str) -> tup
         found = listed_options(source, row)
         if isinstance(found, str):
             return f"{source.choices}: {found}"
-        answer = get_value(row.fields, source.answer)
-        right = find_right(found, answer, reading.counting)
+        (field,) = answer_fields(source)
+        right = find_right(found, get_value(row.fields, field), reading.counting)
         if isinstance(right, str):
-            return f"{source.answer} = {right}"
+            return f"{field} = {right}"
         options = list(found.texts)
     else:
         fields = source.choices or ()
         options = [as_text(get_value(row.fields, name)).strip() for name in fields]
-        right = fields.index(source.answer)
+        right = fields.index(str(source.answer))
     fault = fault_of(options, right)
     if fault is not None:
         return fault
@@ -736,15 +823,16 @@ def _has_gold(entry: Problem | SetAside) -> bool:
 
 
 def nothing_left(
-    source: ProblemSource, first: SetAside | None, dropped: Counter[str], folder: Path
+    readings: Sequence[Reading], first: SetAside | None, dropped: Counter[str], folder: Path
 ) -> str:
     """What to tell when every row was set aside: the reasons and the first row's detail."""
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in dropped.items())
     assert first is not None
     rows = dropped.total()
     path = folder / SET_ASIDE
+    datasets = ", ".join(reading.source.dataset for reading in readings)
     remedy = REMEDIES.get(first.reason, "")
     return (
-        f"{source.dataset}: all {rows:,} rows were set aside: {reasons}. "
+        f"{datasets}: all {rows:,} rows were set aside: {reasons}. "
         f"The first, {first.id}: {first.reason}. {first.detail} {remedy} See {path}."
     ).replace("  ", " ")

@@ -65,7 +65,7 @@ def shard(data: bytes) -> None:
 
 
 def rows(data: bytes) -> None:
-    for kind in ("jsonl", "json", "csv"):
+    for kind in ("jsonl", "json", "csv", "json.gz"):
         path = FOLDER / f"rows.{kind}"
         path.write_bytes(data)
         with suppress(ReasonDistillError):

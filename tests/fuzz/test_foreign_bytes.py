@@ -4,9 +4,11 @@ can be printed, comes out of what reads it. `tests/fuzz/by_hand.py` goes on wher
 
 from __future__ import annotations
 
+import bz2
 import copy
 import gzip
 import json
+import lzma
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -232,6 +234,23 @@ def test_any_bytes_are_read_as_rows_or_refused(place: Path, content: bytes, kind
                 as_text(value_at(row.fields, name))
 
     refused(read)
+
+
+PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+
+
+@example(content=b'{"a": 1}\n{"a": [', kind=".gz", damage=b"", at=0)
+@given(contents(), st.sampled_from(sorted(PACKERS)), st.binary(max_size=3), st.integers(0, 10_000))
+@quick
+def test_any_packed_file_is_read_or_refused(
+    place: Path, content: bytes, kind: str, damage: bytes, at: int
+) -> None:
+    packed = PACKERS[kind](content)
+    at %= len(packed)
+    for name in ("rows.json", "rows.csv"):
+        path = place / f"{name}{kind}"
+        path.write_bytes(packed[:at] + damage + packed[at + len(damage) :])
+        refused(lambda path=path: list(open_file(path, revision="", split="").rows))
 
 
 @given(st.binary(min_size=1, max_size=3), st.integers(0, 10_000))

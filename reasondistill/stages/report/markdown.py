@@ -54,7 +54,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Methods", list(_methods(facts))
     yield "Behind the scores", list(_evidence(facts))
     yield "Published numbers", _noted(evidence.PUBLISHED_NOTE, evidence.published_table(facts))
-    yield "From problems to examples", [table(wording.funnel_table(facts))]
+    yield "From problems to examples", _funnel(facts)
     suspects = wording.suspects_table(facts)
     yield "Golds under suspicion", _noted(wording.suspects_note(facts), suspects)
     yield "Training", [table(wording.students_table(facts)), _losses(facts)]
@@ -64,6 +64,11 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Forecast and fact", _noted(note, forecast_check.table(facts))
     yield "Traces to read", [*map(_trace, facts.shown), *map(_side, facts.side_by_side)]
     yield "How it was made", _students(facts)
+
+
+def _funnel(facts: Facts) -> list[str]:
+    tables = [wording.funnel_table(facts), wording.sources_table(facts)]
+    return [table(content) for content in tables if content.rows]
 
 
 def _noted(note: str, content: Table) -> list[str]:

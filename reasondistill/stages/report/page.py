@@ -124,10 +124,14 @@ def _funnel(facts: Facts) -> str:
     if not facts.funnel:
         return ""
     steps = "".join(_step(step) for step in facts.funnel)
-    return (
+    figure = (
         f"<figure>{steps}<figcaption>Nothing disappears: what is not kept is written "
         "beside it with its reason.</figcaption></figure>"
     )
+    sources = wording.sources_table(facts)
+    if not sources.rows:
+        return figure
+    return figure + plain(sources)
 
 
 def _step(step: FunnelStep) -> str:

@@ -11,7 +11,12 @@ from reasondistill.config import CONTROLS
 from reasondistill.durations import duration
 from reasondistill.foreign_text import shortened
 from reasondistill.records import OUTCOMES, Completion, Difference, Score, Student
-from reasondistill.runs.figures import ExamplesFigures, VerdictsFigures, WorkFigures
+from reasondistill.runs.figures import (
+    ExamplesFigures,
+    ProblemsFigures,
+    VerdictsFigures,
+    WorkFigures,
+)
 from reasondistill.runs.missing import REFUSED, in_brackets
 from reasondistill.runs.store import Manifest
 from reasondistill.stages.report.facts import (
@@ -252,6 +257,20 @@ def funnel_table(facts: Facts) -> Table:
         name = STEP_NAMES[step.step]
         rows.append((name, whole(step.came_in), whole(step.came_out), words))
     return Table(("stage", "in", "out", "what happened"), tuple(rows))
+
+
+def sources_table(facts: Facts) -> Table:
+    """What became of the rows of each of several sources of problems; no rows where there is one
+    source.
+    """
+    rows: list[tuple[str, ...]] = []
+    for stage in facts.stages:
+        if stage.place != PROBLEMS:
+            continue
+        for source in ProblemsFigures.of(stage.manifest).sources:
+            counts = (whole(source.rows), whole(source.problems), source.reasons)
+            rows.append((source.name, source.tag, source.dataset, *counts))
+    return Table(("source", "tag", "dataset", "rows", "problems", "set aside"), tuple(rows))
 
 
 def funnel_words(step: FunnelStep) -> list[str]:
