@@ -65,8 +65,8 @@ def _same_percent(percent: Quantity, number: Quantity, policy: Policy) -> Decisi
 
 
 def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
-    """Exact equality; else a long decimal that only rounds the other (0.6666667 for 2/3), or the
-    policy's tolerance.
+    """Exact equality; else a long decimal that only rounds the other (0.6666667 for 2/3, or for the
+    0.6666666666666666 that a double prints of it), or the policy's tolerance.
     """
     if a.value == b.value:
         return True
@@ -79,6 +79,10 @@ def same_value(a: Quantity, b: Quantity, policy: Policy) -> bool:
     if a.places is None:
         return rounds_to(b, a.value, policy)
     if policy.decimal_places and (is_float_of(a, b.value) or is_float_of(b, a.value)):
+        return True
+    if is_double(a) and rounds_to(b, a.value, policy):
+        return True
+    if is_double(b) and rounds_to(a, b.value, policy):
         return True
     if not policy.rounded_decimals:
         return False
@@ -111,15 +115,19 @@ def rounds_to(decimal: Quantity, value: Fraction, policy: Policy) -> bool:
     return is_cut or error <= place / 2
 
 
+def is_double(decimal: Quantity) -> bool:
+    """Whether a decimal has the 16 or 17 significant digits that a double prints."""
+    has_places = decimal.places is not None and decimal.places >= 1
+    return has_places and 16 <= decimal.mantissa_digits <= 17
+
+
 def is_float_of(decimal: Quantity, value: Fraction) -> bool:
     """Whether a decimal of 16 or 17 significant digits is what a double prints for `value`, within
     two units in its last place (ulp): 0.30000000000000004 for 0.3, 19.333333333333332 for 58/3.
 
     Integers are exact: 12345678901234567 is not 12345678901234568.
     """
-    if decimal.places is None or decimal.places < 1:
-        return False
-    if not 16 <= decimal.mantissa_digits <= 17:
+    if not is_double(decimal):
         return False
     ulp = Fraction(math.ulp(float(decimal.value)))
     return abs(decimal.value - value) <= 2 * ulp
