@@ -49,7 +49,15 @@ from reasondistill.config.sampling import (
     VerdictSettings,
 )
 from reasondistill.config.shrinking import ShrinkSettings
-from reasondistill.config.sources import AnswerKind, Benchmark, Erratum, ProblemSource
+from reasondistill.config.sources import (
+    AnswerKind,
+    Benchmark,
+    ComparedProblems,
+    DecontaminateSettings,
+    Erratum,
+    NearDuplicateSettings,
+    ProblemSource,
+)
 from reasondistill.config.students import (
     CONTROLS,
     START,
@@ -71,6 +79,8 @@ __all__ = [
     "Benchmark",
     "Capabilities",
     "CheckpointSettings",
+    "ComparedProblems",
+    "DecontaminateSettings",
     "DEFAULT_SAMPLER",
     "Cluster",
     "EnvironmentSettings",
@@ -82,6 +92,7 @@ __all__ = [
     "JudgeSettings",
     "LoraSettings",
     "ModelSettings",
+    "NearDuplicateSettings",
     "Name",
     "OpenAISettings",
     "Pipeline",

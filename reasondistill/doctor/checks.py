@@ -428,10 +428,16 @@ def tracking(run: Run) -> None:
 
 @run_check(reads_data=True)
 def sources(run: Run) -> None:
-    """The first row of each source that needs no network becomes a problem."""
+    """The first row of each source that needs no network becomes a problem; files of questions that
+    training must not hold have some.
+    """
     named = [benchmark.problems for benchmark in benchmarks(run)]
     if run.pipeline.problems is not None:
         named.insert(0, run.pipeline.problems)
     for source in named:
         if source.source != "hub":
             next(problems.read_problems(source, base=run.source.parent), None)
+        decontaminate = source.decontaminate
+        if decontaminate is not None:
+            for name in decontaminate.files:
+                next(problems.held_out_of_file(decontaminate, name, run.source.parent), None)

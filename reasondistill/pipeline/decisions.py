@@ -39,7 +39,12 @@ from reasondistill.config.sampling import (
     TraceSettings,
     VerdictSettings,
 )
-from reasondistill.config.sources import Benchmark, Erratum, ProblemSource
+from reasondistill.config.sources import (
+    Benchmark,
+    DecontaminateSettings,
+    Erratum,
+    ProblemSource,
+)
 from reasondistill.config.students import (
     ArchitectureSettings,
     ExampleSettings,
@@ -187,6 +192,10 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         "shuffle": _harmless("yes or no"),
         "options": _harmless("numbers and words for reasoning-gym"),
         "trust_remote_code": _shown("runs the dataset's code"),
+    },
+    DecontaminateSettings: {
+        "files": Decision("files that are read", _any_outside),
+        "question": _harmless("a field of a row"),
     },
     SamplingSettings: {
         "settings": _harmless("one of our own names"),

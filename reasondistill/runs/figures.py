@@ -48,10 +48,15 @@ class WorkFigures(Figures):
     peak_memory_gib: float = 0.0
 
 
+# Among the ways in which problems were found to hold a question: another problem of its template.
+LOOK_ALIKE = "look-alike"
+
+
 class ProblemsFigures(Figures):
     """The source of the problems. A benchmark also has `content`, the hash of its rows, and
     `corrected`, how many answers its errata replace. `noticed` counts rows by what is odd with them
-    and no reason to set them aside.
+    and no reason to set them aside. `leaks` counts the pairs in leaks.jsonl by benchmark and by the
+    way in which they were found, or LOOK_ALIKE.
     """
 
     dataset: str = ""
@@ -61,6 +66,7 @@ class ProblemsFigures(Figures):
     content: str | None = None
     corrected: Int64 = 0
     noticed: Mapping[str, Int64] = {}
+    leaks: Mapping[str, Mapping[str, Int64]] = {}
 
 
 class EngineFigures(LenientRecord):

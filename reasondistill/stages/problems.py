@@ -22,16 +22,16 @@ import re
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, DecimalException
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from reasondistill.bounds import BENCHMARK_ROWS, ROWS
-from reasondistill.config import Benchmark, ProblemSource
+from reasondistill.config import Benchmark, DecontaminateSettings, ProblemSource
 from reasondistill.curation.benchmarks import (
+    HeldOut,
     apply_errata,
     check_answer_kind,
     check_content,
@@ -50,6 +50,14 @@ from reasondistill.curation.choices import (
     options_of,
     shuffled,
 )
+from reasondistill.curation.comparing import (
+    Comparing,
+    are_equal_golds,
+    as_set_aside,
+    held_out_reason,
+    shown_gold,
+    warn_of_unequal_golds,
+)
 from reasondistill.curation.figures import figure_of
 from reasondistill.curation.noticed import Noticed
 from reasondistill.curation.rows import (
@@ -67,7 +75,6 @@ from reasondistill.curation.rows import (
 from reasondistill.curation.selection import TEMPLATE, selected, text_fields, wanted_fields
 from reasondistill.curation.words import normalise_question, question_forms
 from reasondistill.errors import ConfigError, DataError
-from reasondistill.foreign_text import shortened
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.extract.boxes import last_boxes
 from reasondistill.grading.read.golds import alternatives
@@ -101,27 +108,37 @@ def run_problems(
     folder: Path,
     *,
     pool: Grader,
-    held_out: Mapping[str, str] | None = None,
+    held_out: Sequence[HeldOut] = (),
     keep_old: bool = False,
     base: Path | None = None,
 ) -> store.Manifest:
     """Write problems.jsonl and set_aside.jsonl; in = out + dropped.
 
-    `held_out` maps normalised question texts to the benchmark that has them: such a problem is set
-    aside. Raises ConfigError and DataError for a source that cannot be used, also when no row of it
-    makes a problem.
+    A problem whose question is one of `held_out` is set aside; one that holds such a question, or
+    one of a named file, or is all but the same as an earlier problem, where the source asks for it:
+    leaks.jsonl, leaks.md and near_duplicates.jsonl say then what was found. Raises ConfigError and
+    DataError for a source that cannot be used, also when no row of it makes a problem.
     """
     started = time.monotonic()
-    held_out = held_out or {}
+    texts = equal_texts(held_out)
+    others: dict[str, Mapping[str, str]] = {"held_out": texts}
     place = locate(source, base)
-    identity = _identity(source, place, {"held_out": held_out})
+    if source.decontaminate is not None:
+        others["decontaminate"] = compared_with(source.decontaminate, held_out, base)
+    identity = _identity(source, place, others)
     if store.open_stage(folder, identity, keep_old=keep_old) == "complete":
         return store.require_complete(folder)
     opened = open_source(source, place)
     reading = Reading(source, opened.dataset)
-    different = without_duplicates(_entries(reading, opened))
-    entries = without_held_out(different, held_out)
-    return _write(reading, opened, entries, folder, pool, started)
+    entries = without_duplicates(_entries(reading, opened))
+    if source.decontaminate is None:
+        entries = without_held_out(entries, texts)
+    else:
+        held_out = list(held_out)
+        for name in source.decontaminate.files:
+            held_out += held_out_of_file(source.decontaminate, name, base)
+    comparing = Comparing(source, held_out, folder)
+    return _write(reading, opened, entries, folder, pool, started, comparing=comparing)
 
 
 def run_benchmark(
@@ -198,8 +215,13 @@ def _write(
     pool: Grader,
     started: float,
     of_benchmark: ProblemsFigures | None = None,
+    comparing: Comparing | None = None,
 ) -> store.Manifest:
-    """Check the golds, write both files and finish the stage."""
+    """Check the golds, compare, write both files and finish the stage."""
+    checked = check_golds(entries, pool)
+    if comparing is not None:
+        # Only now: of near-duplicates one stays whose gold can be graded.
+        checked = comparing.sifted(checked)
     dropped: Counter[str] = Counter()
     first: SetAside | None = None
     # Millions of rows may be set aside: they wait on disk until the problems are written.
@@ -207,7 +229,7 @@ def _write(
 
         def kept() -> Iterator[Problem]:
             nonlocal first
-            for entry in check_golds(entries, pool):
+            for entry in checked:
                 if isinstance(entry, Problem):
                     yield entry
                     continue
@@ -229,6 +251,8 @@ def _write(
         figures = figures.joined(ProblemsFigures(noticed=reading.noticed.counts))
     if of_benchmark is not None:
         figures = figures.joined(of_benchmark)
+    if comparing is not None and comparing.leaks:
+        figures = figures.joined(ProblemsFigures(leaks=comparing.leaks))
     counts = {"in": out + dropped.total(), "out": out}
     seconds = time.monotonic() - started
     return store.finish_stage(
@@ -252,12 +276,64 @@ def read_problems(
     yield from without_duplicates(_entries(Reading(source, opened.dataset), opened))
 
 
-def questions_of(folder: Path) -> Iterator[str]:
-    """The normalised questions of a finished folder, those of multiple choice without their options
-    too: what training must not hold.
-    """
+# ---- what training must not hold -----------------------------------------------------------------
+
+
+def held_out_of(folder: Path, benchmark: str) -> Iterator[HeldOut]:
+    """The questions of a benchmark's finished folder."""
     for problem in store.read_records(folder / PROBLEMS, Problem):
-        yield from question_forms(problem.question)
+        yield HeldOut(benchmark, problem.id, problem.question)
+
+
+def equal_texts(held_out: Iterable[HeldOut]) -> dict[str, str]:
+    """The normalised questions, those of multiple choice without their options too, with the
+    benchmark that has them.
+    """
+    texts: dict[str, str] = {}
+    for one in held_out:
+        texts |= dict.fromkeys(question_forms(one.question), one.benchmark)
+    return texts
+
+
+def held_out_of_file(
+    settings: DecontaminateSettings, name: str, base: Path | None
+) -> Iterator[HeldOut]:
+    """The questions of a named file. Raises ConfigError and DataError for one that cannot be used,
+    or has none.
+    """
+    count = 0
+    for entry in read_problems(_source_of_file(settings, name), base=base):
+        if isinstance(entry, Problem):
+            count += 1
+            yield HeldOut(Path(name).name, entry.id, entry.question)
+        if count > BENCHMARK_ROWS.most:
+            raise DataError(f"{name}: more than {BENCHMARK_ROWS}.")
+    if count == 0:
+        raise DataError(f"{name}: no row has a question in {settings.question!r}.")
+
+
+def _source_of_file(settings: DecontaminateSettings, name: str) -> ProblemSource:
+    return ProblemSource(
+        source="file", dataset=name, question=settings.question, answer="", figures="keep"
+    )
+
+
+def compared_with(
+    settings: DecontaminateSettings, held_out: Sequence[HeldOut], base: Path | None
+) -> dict[str, str]:
+    """All that problems are compared with, for the identity: questions of benchmarks, and files by
+    name and content. Raises ConfigError for a file that is not there, and for two of one name.
+    """
+    texts = {f"{one.benchmark}/{one.id}": one.question for one in held_out}
+    for name in settings.files:
+        key = f"file {Path(name).name}"
+        if key in texts:
+            raise ConfigError(
+                f"problems.decontaminate.files: two are called {Path(name).name}; give one of "
+                "them another name."
+            )
+        texts[key] = locate(_source_of_file(settings, name), base).inputs["content"]
+    return texts
 
 
 # ---- opening -------------------------------------------------------------------------------------
@@ -333,6 +409,8 @@ def _identity(
         section.pop("choices", None)
     if place.path is not None:
         section["dataset"] = place.path.name
+    if source.decontaminate is not None:
+        section["decontaminate"]["files"] = [Path(name).name for name in source.decontaminate.files]
     if benchmark is not None and benchmark.errata:
         section["errata"] = errata_identity(benchmark)
     inputs = dict(place.inputs)
@@ -408,37 +486,17 @@ def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Proble
             yield entry
             continue
         text = stable_digest(normalise_question(entry.question))[:16]
-        first, gold = questions.setdefault(text, (entry.id, shortened(entry.answer, _SHOWN_GOLD)))
+        here = shown_gold(entry)
+        first, gold = questions.setdefault(text, (entry.id, here))
         if first == entry.id:
             yield entry
-        elif _gold_key(gold) == _gold_key(shortened(entry.answer, _SHOWN_GOLD)):
-            yield _aside(entry, "duplicate question", f"the same question as {first}")
+        elif are_equal_golds(gold, here):
+            yield as_set_aside(entry, "duplicate question", f"the same question as {first}")
         else:
             doubtful[first] = None
-            here = shortened(entry.answer, _SHOWN_GOLD)
             detail = f"{here!r} here, {gold!r} there: the same question as {first}"
-            yield _aside(entry, "duplicate question, unequal golds", detail)
-    if doubtful:
-        logger.warning(
-            "questions with unequal golds, of each the first stays: %d (%s). What is set aside "
-            "shows both",
-            len(doubtful),
-            ", ".join(list(doubtful)[:_MOST_NAMES]),
-        )
-
-
-# Of a gold that is shown beside another one.
-_SHOWN_GOLD = 60
-_MOST_NAMES = 5
-
-
-def _gold_key(gold: str) -> str:
-    """What is the same for golds that are written alike: 2, 2.0 and "2."; 1,000 and 1000."""
-    text = normalise_question(gold)
-    try:
-        return str(Decimal(text.replace(",", "")).normalize())
-    except DecimalException:
-        return text
+            yield as_set_aside(entry, "duplicate question, unequal golds", detail)
+    warn_of_unequal_golds("questions", doubtful)
 
 
 def new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:
@@ -623,10 +681,6 @@ def _optional_text(row: Row, name: str | None) -> str | None:
     return as_text(get_value(row.fields, name)) or None
 
 
-def _aside(problem: Problem, reason: str, detail: str) -> SetAside:
-    return SetAside(id=problem.id, reason=reason, detail=detail[:200], origin=problem.origin)
-
-
 # ---- keeping -------------------------------------------------------------------------------------
 
 
@@ -642,7 +696,7 @@ def without_held_out(
         if benchmark is None:
             yield entry
         else:
-            yield _aside(entry, f"held out: in benchmark {benchmark}", "")
+            yield as_set_aside(entry, held_out_reason(benchmark))
 
 
 def check_golds(
@@ -692,7 +746,7 @@ def _checked(
             if grade.reason == GOLD_IS_NO_ANSWER:
                 reason = "gold is no answer"
             detail = f"{grade.outcome}: {grade.reason} (gold {problem.answer!r})"
-            yield _aside(problem, reason, detail)
+            yield as_set_aside(problem, reason, detail)
 
 
 def _has_gold(entry: Problem | SetAside) -> bool:
@@ -707,7 +761,10 @@ def nothing_left(
     assert first is not None
     rows = dropped.total()
     path = folder / SET_ASIDE
+    detail = ""
+    if first.detail:
+        detail = f" ({first.detail})"
     return (
         f"{source.dataset}: all {rows:,} rows were set aside: {reasons}. "
-        f"The first, {first.id}: {first.reason}. {first.detail} See {path}."
+        f"The first, {first.id}: {first.reason}{detail}. See {path}."
     )

@@ -248,3 +248,11 @@ def test_overlap_and_leaks_read_the_same_words() -> None:
     words = "one \\frac{2}{3} four five six seven eight nine ten eleven twelve"
     plain = "one 2/3 4 5 6 7 8 9 10 11 12"
     assert overlapping({"a": f"{words} thirteen"}, [f"{plain} 13 and more"]) == {"a"}
+
+
+def test_no_part_of_a_secret_is_left_where_a_text_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "sk-0123456789abcdefghij"
+    monkeypatch.setenv("MY_API_KEY", secret)
+    text = f"{QUESTION} {'More. ' * 1_000}"[:1_990] + f" {secret} and more"
+    ((leak,),) = search([QUESTION], [text])
+    assert leak.text.endswith(" *** and m") and "sk-0123" not in leak.text
