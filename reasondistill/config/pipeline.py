@@ -149,6 +149,17 @@ class Pipeline(Section):
         return self
 
     @model_validator(mode="after")
+    def _is_cleaned_of_something(self) -> Pipeline:
+        if self.problems is None or self.problems.decontaminate is None:
+            return self
+        if not self.problems.decontaminate.files and not self.evals.benchmarks:
+            raise ValueError(
+                "problems.decontaminate: nothing to compare with; name evals.benchmarks, or "
+                "problems.decontaminate.files"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _distinct_students(self) -> Pipeline:
         earlier: dict[str, StudentSettings] = {}
         for student in self.students:

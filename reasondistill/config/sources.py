@@ -72,8 +72,60 @@ class FieldRule(Conditions):
 # What a field must be: one of these values, or as a rule says.
 Rule = Annotated[list[Scalar] | FieldRule, BeforeValidator(partial(_values_or, FieldRule))]
 
+# Runs of words by which texts are compared.
+_Run = Annotated[int, Field(ge=1, le=1_000)]
+_Share = Annotated[float, Field(ge=0.1, le=1)]
 
-class ProblemSource(Section):
+
+class NearDuplicateSettings(Section):
+    """Problems that are all but the same as an earlier one are set aside:
+    `[problems.near_duplicates]`, on where the table stands.
+
+    Two questions are when the Jaccard similarity of their runs of `words` words is `threshold` or
+    more. `numbers = "count"`: with other numbers or signs it is another problem, whatever words
+    they share; "words": a number is a word like any other; "ignored": all problems of a template
+    are the same. 3 and 0.7 find nine of ten problems of 30 to 60 words in which one word was
+    replaced, 5 and 0.8 four of ten, and neither joined two different ones of five public sets
+    (eval/FINDINGS.md).
+    """
+
+    words: _Run = 3
+    threshold: _Share = 0.7
+    numbers: Literal["count", "words", "ignored"] = "count"
+
+
+class DecontaminateSettings(Section):
+    """Problems that hold a question of a benchmark of the run are set aside, or one of `files`:
+    `[problems.decontaminate]`, on where the table stands.
+
+    A question is held when the texts are equal, when `contained` of its runs of five words stand in
+    the problem, or when both share `n_gram` words in a row (curation/leaks.py). `numbers = "count"`
+    keeps what has the words and other numbers; "words" takes it for a leak. `files` are
+    files as a source reads them; their field `question` holds a question, as a name or a template.
+    """
+
+    files: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    question: Annotated[str, Field(min_length=1)] = "question"
+    contained: _Share = 0.8
+    n_gram: _Run = 13
+    numbers: Literal["count", "words"] = "count"
+
+
+class ComparedProblems(Section):
+    """What problems are compared with, each other and questions that training must not hold; off
+    where the table is missing.
+    """
+
+    # Written only where they are on, so that runs without them stay what they are.
+    near_duplicates: NearDuplicateSettings | None = Field(
+        default=None, exclude_if=lambda settings: settings is None
+    )
+    decontaminate: DecontaminateSettings | None = Field(
+        default=None, exclude_if=lambda settings: settings is None
+    )
+
+
+class ProblemSource(ComparedProblems):
     """Where problems come from and how their rows map to a Problem.
 
     `source="hub"`: `dataset` is a Hugging Face dataset id (`config`, `split`, `revision`).
@@ -92,6 +144,9 @@ class ProblemSource(Section):
     counted from 0 unless `answer_counts_from` says 1. `choice_labels` is the field of the options'
     labels; of `choices = "choices.text"` those in `choices.label` are taken. A problem that speaks
     of a picture which is not in its text is set aside, but with `figures = "keep"`.
+
+    `near_duplicates` and `decontaminate` are tables; not for benchmarks, nor for one of several
+    sources.
     """
 
     source: Literal["hub", "file", "procedural"]
@@ -193,15 +248,24 @@ class MixedSource(ProblemSource):
             raise ValueError("name: missing; the ids of each source's problems begin with its name")
         return self
 
+    @model_validator(mode="after")
+    def _is_compared_with_the_others(self) -> MixedSource:
+        for key in ComparedProblems.model_fields:
+            if getattr(self, key) is not None:
+                raise ValueError(
+                    f"{key}: compares the problems of all sources; the table is [problems.{key}]"
+                )
+        return self
 
-class ProblemMixture(Section):
+
+class ProblemMixture(ComparedProblems):
     """Several sources of problems: `[problems]` with `[[problems.sources]]`.
 
     The problems of the first source come first, and of equal questions the first one stays.
     `limit` is the most rows of all sources together: each gives its share by `weight`, equal shares
     where no source has one, none more than its own `limit`. A source that has fewer rows is told,
     and the shares of the others hold. `shuffle` and `seed` go for each source that does not set its
-    own.
+    own. `near_duplicates` and `decontaminate` compare the problems of all sources.
     """
 
     sources: tuple[MixedSource, ...]
@@ -352,6 +416,16 @@ class Benchmark(Section):
             raise ValueError(
                 "problems.answer: a benchmark needs gold answers; name the field that holds them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _is_measured_whole(self) -> Benchmark:
+        for key in ComparedProblems.model_fields:
+            if getattr(self.problems, key) is not None:
+                raise ValueError(
+                    f"problems.{key}: a benchmark is measured as it is; the table belongs into a "
+                    "pipeline file"
+                )
         return self
 
     @model_validator(mode="after")

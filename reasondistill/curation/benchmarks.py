@@ -15,12 +15,21 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from reasondistill.config import AnswerKind, Benchmark, Erratum
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Problem, SetAside
+
+
+class HeldOut(NamedTuple):
+    """A question that training must not hold: of a benchmark, or of a file that is named."""
+
+    benchmark: str
+    id: str
+    question: str
+
 
 # Copies write a whole number as 45, 045 or "45.0".
 _WHOLE = re.compile(r"^(-?)0*(\d+)(?:\.0+)?$")

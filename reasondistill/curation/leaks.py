@@ -32,6 +32,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reasondistill.curation.benchmarks import HeldOut
 from reasondistill.curation.instructions import common_sentences, sentence_key
 from reasondistill.curation.overlap import N_GRAM
 from reasondistill.curation.shingles import (
@@ -55,6 +56,7 @@ from reasondistill.curation.words import (
 )
 from reasondistill.markdown import inline
 from reasondistill.records import Leak
+from reasondistill.secrets import masked
 
 CONTAINED = 0.8
 # A shorter question, or one of fewer than 13 words without a number, counts only where it is the
@@ -65,14 +67,6 @@ _MOST_PAIRS = 5
 _AT_ONCE = 1 << 22
 
 Method = Literal["equal", "near", "run"]
-
-
-class HeldOut(NamedTuple):
-    """A question that training must not hold."""
-
-    benchmark: str
-    id: str
-    question: str
 
 
 @dataclass(frozen=True)
@@ -203,8 +197,8 @@ class LeakIndex:
             kind=kind,
             method=pair.method,
             score=round(pair.score, 4),
-            text=text.text[:_MOST_SHOWN],
-            question=question.held_out.question[:_MOST_SHOWN],
+            text=masked(text.text)[:_MOST_SHOWN],
+            question=masked(question.held_out.question)[:_MOST_SHOWN],
         )
 
 
@@ -238,8 +232,8 @@ class _Mask:
                 is_masked[place : place + SHINGLE_WORDS] = [True] * SHINGLE_WORDS
         runs: list[tuple[str, ...]] = []
         pairs = zip(sentence.words, is_masked, strict=True)
-        for masked, group in groupby(pairs, key=lambda pair: pair[1]):
-            if not masked:
+        for is_instruction, group in groupby(pairs, key=lambda pair: pair[1]):
+            if not is_instruction:
                 runs.append(tuple(word for word, _ in group))
         return runs
 

@@ -43,7 +43,12 @@ from reasondistill.records import (
     TrainingFigures,
 )
 from reasondistill.runs import layout
-from reasondistill.runs.figures import ExamplesFigures, ProblemsFigures, read_student_record
+from reasondistill.runs.figures import (
+    ExamplesFigures,
+    ProblemsFigures,
+    SourceFigures,
+    read_student_record,
+)
 from reasondistill.runs.layout import RunFolder, StudentFolder
 from reasondistill.runs.packing import without_places
 from reasondistill.runs.scores import ScoresFile, SeedGroups, read_scores
@@ -220,9 +225,7 @@ def origins_of(
     problems = stages.get("problems")
     if problems is not None:
         figures = ProblemsFigures.of(problems)
-        named = {"revision": figures.revision, "split": figures.split}
-        said = [f"{name} {value}" for name, value in named.items() if value]
-        origins["problems"] = ", ".join([figures.dataset or "unknown", *said])
+        origins["problems"] = "; ".join(map(_read_from, figures.sources or [figures]))
     traces = stages.get("traces")
     if traces is not None:
         origins["teacher"] = ", ".join(teachers)
@@ -234,6 +237,13 @@ def origins_of(
         origins["graded by"] = _graded_by(verdicts)
     origins["prompt"] = str(made.section.get("prompt", ""))
     return {name: value for name, value in origins.items() if value}
+
+
+def _read_from(source: ProblemsFigures | SourceFigures) -> str:
+    """`openai/gsm8k, revision 0123abc, split train`."""
+    named = {"revision": source.revision, "split": source.split}
+    said = [f"{name} {value}" for name, value in named.items() if value]
+    return ", ".join([source.dataset or "unknown", *said])
 
 
 def teachers_of(stages: Mapping[str, Manifest]) -> list[str]:
@@ -274,13 +284,18 @@ def _sampled(n: object, sampling: Mapping[str, Any]) -> str:
 def hub_datasets(stages: Mapping[str, Manifest]) -> list[str]:
     """The data sets of the hub that the problems are from."""
     problems = stages.get("problems")
-    if problems is None or "content" in problems.identity["inputs"]:  # a folder of this machine
+    if problems is None:
         return []
-    sources = [problems.section, *problems.section.get("sources", ())]
+    # Of several sources each stands under its name, and so do its inputs.
+    sources: dict[str, object] = {"content": problems.section}
+    for name, several in _mapping(problems.section.get("sources")).items():
+        sources[f"{name}: content"] = several
     named: dict[str, None] = {}
-    for source in map(_mapping, sources):
-        dataset = str(source.get("dataset", ""))
-        if source.get("source") == "hub" and _HUB_ID.fullmatch(dataset):
+    for content, source in sources.items():
+        told = _mapping(source)
+        dataset = str(told.get("dataset", ""))
+        is_here = content in problems.identity["inputs"]  # a folder of this machine
+        if told.get("source") == "hub" and not is_here and _HUB_ID.fullmatch(dataset):
             named[dataset] = None
     return list(named)
 

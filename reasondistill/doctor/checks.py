@@ -434,7 +434,7 @@ def tracking(run: Run) -> None:
 @run_check(reads_data=True)
 def sources(run: Run) -> None:
     """The first row of each source that needs no network becomes a problem; the filters of all can
-    be read.
+    be read; files of questions that training must not hold have some.
     """
     named: list[ProblemSource] = []
     if run.pipeline.problems is not None:
@@ -449,6 +449,10 @@ def sources(run: Run) -> None:
         is_here = source.source != "hub" or (path is not None and path.is_dir())
         if is_here:
             next(problems.read_problems(source, base=base), None)
+    settings = run.pipeline.problems
+    if settings is not None and settings.decontaminate is not None:
+        for name in settings.decontaminate.files:
+            next(problems.held_out_of_file(settings.decontaminate, name, base), None)
 
 
 @run_check(reads_data=True)

@@ -402,6 +402,7 @@ def read_graded(run: RunFolder, settings: ExampleSettings) -> GradedTraces | Non
             problems[problem.id] = problem
     filters = active_filters(settings)
     choices: dict[str, ProblemChoice] = {}
+    before = ProblemChoice(settings, filters)
     samples: Counter[str] = Counter()
     written = all_row_tokens = 0
     with opened_tools(new_pool, token_counter) as tools:
@@ -414,7 +415,11 @@ def read_graded(run: RunFolder, settings: ExampleSettings) -> GradedTraces | Non
                 all_row_tokens += trace.completion.prompt_tokens + trace.completion.tokens
             if trace.problem_id not in choices:
                 choices[trace.problem_id] = ProblemChoice(settings, filters)
-            choices[trace.problem_id].see(candidate)
+            choice = choices[trace.problem_id]
+            if choice is not before:  # the traces of a problem mostly stand together
+                before.forget()
+                before = choice
+            choice.see(candidate)
     if not written:
         return None
     mean = all_row_tokens / written

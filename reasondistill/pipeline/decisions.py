@@ -42,6 +42,7 @@ from reasondistill.config.sampling import (
 from reasondistill.config.sources import (
     Benchmark,
     Conditions,
+    DecontaminateSettings,
     Erratum,
     FieldRule,
     MixedSource,
@@ -205,6 +206,10 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         "null": _harmless("yes or no"),
     },
     FieldRule: dict.fromkeys(("not", "none_of"), _harmless("compared with fields of a row")),
+    DecontaminateSettings: {
+        "files": Decision("files that are read", _any_outside),
+        "question": _harmless("a field of a row"),
+    },
     SamplingSettings: {
         "settings": _harmless("one of our own names"),
         "stop": _harmless("texts that end a sample"),

@@ -30,6 +30,7 @@ from reasondistill.runs.store import Manifest, StopSignal
 from reasondistill.stages.students.processes import is_first
 
 if TYPE_CHECKING:
+    from reasondistill.curation.benchmarks import HeldOut
     from reasondistill.grading import GradingPool
 
 Doer = Callable[[Run, Task, StopSignal], Manifest | None]
@@ -70,17 +71,17 @@ def grading_pool(run: Run) -> GradingPool:
 
 
 def do_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
-    """Benchmarks first: a training problem that a benchmark also has is set aside."""
+    """Benchmarks first: a training problem that holds a question of theirs is set aside."""
     from reasondistill.pipeline import evaluating
     from reasondistill.stages import problems
 
     assert run.pipeline.problems is not None
     with grading_pool(run) as pool:
-        held_out: dict[str, str] = {}
+        held_out: list[HeldOut] = []
         for benchmark in benchmarks(run):
             evaluating.prepare(run, benchmark, pool)
-            questions = problems.questions_of(run.layout.benchmark(benchmark.name).problems_folder)
-            held_out |= dict.fromkeys(questions, benchmark.name)
+            folder = run.layout.benchmark(benchmark.name).problems_folder
+            held_out += problems.held_out_of(folder, benchmark.name)
         return problems.run_problems(
             run.pipeline.problems,
             run.stage("problems"),

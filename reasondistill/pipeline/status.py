@@ -304,7 +304,8 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     benchmark and model.
     """
     here = run.layout
-    files = [here.problems, here.set_aside, here.traces, here.fewer, here.verdicts]
+    files = [here.problems, here.set_aside, here.near_duplicates, here.leaks]
+    files += [here.traces, here.fewer, here.verdicts]
     files += [here.examples, here.dropped, here.suspects, here.unverified]
     benchmarks = list(here.evals.benchmarks())
     files += [benchmark.problems for benchmark in benchmarks]

@@ -80,10 +80,15 @@ class SourceFigures(LenientRecord):
         return text
 
 
+# Among the ways in which problems were found to hold a question: another problem of its template.
+LOOK_ALIKE = "look-alike"
+
+
 class ProblemsFigures(Figures):
     """The source of the problems, or `sources` where there are several. A benchmark also has
     `content`, the hash of its rows, and `corrected`, how many answers its errata replace. `noticed`
-    counts rows by what is odd with them and no reason to set them aside.
+    counts rows by what is odd with them and no reason to set them aside. `leaks` counts the pairs
+    in leaks.jsonl by benchmark and by the way in which they were found, or LOOK_ALIKE.
     """
 
     dataset: str = ""
@@ -94,6 +99,7 @@ class ProblemsFigures(Figures):
     corrected: Int64 = 0
     noticed: Mapping[str, Int64] = {}
     sources: Sequence[SourceFigures] = ()
+    leaks: Mapping[str, Mapping[str, Int64]] = {}
 
 
 class EngineFigures(LenientRecord):

@@ -47,6 +47,9 @@ CLAIMS = "claims"
 # Records of the stages.
 PROBLEMS = "problems.jsonl"
 SET_ASIDE = "set_aside.jsonl"
+NEAR_DUPLICATES = "near_duplicates.jsonl"
+LEAKS = "leaks.jsonl"
+LEAKS_MARKDOWN = "leaks.md"
 TRACES = "traces.jsonl"
 # What was begun and is not finished: gone when the stage is.
 UNFINISHED = "unfinished.jsonl"
@@ -100,7 +103,8 @@ REPORT_PAGE = "report.html"
 # and what only a process reads that is at work. Anything else in a stage folder is somebody else's.
 STAGE_FILES = frozenset(
     {
-        *(METRICS, PROBLEMS, SET_ASIDE, TRACES, SERVERS, FEWER, TOPK, VERDICTS, JUDGE_REPLIES),
+        *(METRICS, PROBLEMS, SET_ASIDE, NEAR_DUPLICATES, LEAKS, LEAKS_MARKDOWN),
+        *(TRACES, SERVERS, FEWER, TOPK, VERDICTS, JUDGE_REPLIES),
         *(VOTED_LABELS, EXAMPLES, DROPPED, SUSPECTS, UNVERIFIED, DATASET, EXPORTS),
         *(
             STUDENT,
@@ -341,6 +345,16 @@ class RunFolder:
     @property
     def set_aside(self) -> Path:
         return self.stage("problems") / SET_ASIDE
+
+    @property
+    def near_duplicates(self) -> Path:
+        """Which problems are all but the same as an earlier one."""
+        return self.stage("problems") / NEAR_DUPLICATES
+
+    @property
+    def leaks(self) -> Path:
+        """Problems beside the questions of benchmarks that they hold."""
+        return self.stage("problems") / LEAKS
 
     @property
     def traces(self) -> Path:

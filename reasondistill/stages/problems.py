@@ -26,15 +26,22 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, DecimalException
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from reasondistill.bounds import BENCHMARK_ROWS, ROWS
-from reasondistill.config import Benchmark, MixedSource, ProblemMixture, ProblemSource
+from reasondistill.config import (
+    Benchmark,
+    ComparedProblems,
+    DecontaminateSettings,
+    MixedSource,
+    ProblemMixture,
+    ProblemSource,
+)
 from reasondistill.curation.answers import NoGold, gold_of
 from reasondistill.curation.benchmarks import (
+    HeldOut,
     apply_errata,
     check_answer_kind,
     check_content,
@@ -52,6 +59,15 @@ from reasondistill.curation.choices import (
     name_letters,
     options_of,
     shuffled,
+)
+from reasondistill.curation.comparing import (
+    SHOWN_GOLD,
+    Comparing,
+    are_equal_golds,
+    as_set_aside,
+    held_out_reason,
+    shown_gold,
+    warn_of_unequal_golds,
 )
 from reasondistill.curation.figures import figure_of
 from reasondistill.curation.golds import REMEDIES, SOLUTION, fault_in_gold
@@ -79,7 +95,6 @@ from reasondistill.curation.selection import (
 from reasondistill.curation.sources import SourceCounts, naming, repeats, shares
 from reasondistill.curation.words import normalise_question, question_forms
 from reasondistill.errors import ConfigError, DataError
-from reasondistill.foreign_text import shortened
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.grading.read.golds import alternatives, is_solution
 from reasondistill.hashing import stable_digest
@@ -95,6 +110,8 @@ PROBLEMS, SET_ASIDE = layout.PROBLEMS, layout.SET_ASIDE
 # Bytes of what is set aside; more of it waits on disk.
 _IN_MEMORY = 64 << 20
 _MOST_WAITING = 20_000
+# A text beyond it that reads like a solution is no answer.
+_LONGEST_ANSWER = 400
 
 logger = logging.getLogger(__name__)
 
@@ -112,26 +129,36 @@ def run_problems(
     folder: Path,
     *,
     pool: Grader,
-    held_out: Mapping[str, str] | None = None,
+    held_out: Sequence[HeldOut] = (),
     keep_old: bool = False,
     base: Path | None = None,
 ) -> store.Manifest:
     """Write problems.jsonl and set_aside.jsonl; in = out + dropped.
 
-    `held_out` maps normalised question texts to the benchmark that has them: such a problem is set
-    aside. Raises ConfigError and DataError for a source that cannot be used, also when no row of it
-    makes a problem.
+    A problem whose question is one of `held_out` is set aside; one that holds such a question, or
+    one of a named file, or is all but the same as an earlier problem, where the source asks for it:
+    leaks.jsonl, leaks.md and near_duplicates.jsonl say then what was found. Raises ConfigError and
+    DataError for a source that cannot be used, also when no row of it makes a problem.
     """
     started = time.monotonic()
-    held_out = held_out or {}
+    texts = equal_texts(held_out)
+    others: dict[str, Mapping[str, str]] = {"held_out": texts}
     places = locate_all(source, base)
-    identity = _identity(source, places, {"held_out": held_out})
+    if source.decontaminate is not None:
+        others["decontaminate"] = compared_with(source.decontaminate, held_out, base)
+    identity = _identity(source, places, others)
     if store.open_stage(folder, identity, keep_old=keep_old) == "complete":
         return store.require_complete(folder)
     readings = open_all(source, places)
-    different = without_duplicates(_all_entries(readings))
-    entries = without_held_out(different, held_out)
-    return _write(readings, entries, folder, pool, started)
+    entries = without_duplicates(_all_entries(readings))
+    if source.decontaminate is None:
+        entries = without_held_out(entries, texts)
+    else:
+        held_out = list(held_out)
+        for name in source.decontaminate.files:
+            held_out += held_out_of_file(source.decontaminate, name, base)
+    comparing = Comparing(source, held_out, folder)
+    return _write(readings, entries, folder, pool, started, comparing=comparing)
 
 
 def run_benchmark(
@@ -206,8 +233,13 @@ def _write(
     pool: Grader,
     started: float,
     of_benchmark: ProblemsFigures | None = None,
+    comparing: Comparing | None = None,
 ) -> store.Manifest:
-    """Check the golds, write both files and finish the stage."""
+    """Check the golds, compare, write both files and finish the stage."""
+    checked = check_golds(entries, pool)
+    if comparing is not None:
+        # Only now: of near-duplicates one stays whose gold can be graded.
+        checked = comparing.sifted(checked)
     dropped: Counter[str] = Counter()
     of_sources = SourceCounts()
     first: SetAside | None = None
@@ -216,7 +248,7 @@ def _write(
 
         def kept() -> Iterator[Problem]:
             nonlocal first
-            for entry in check_golds(entries, pool):
+            for entry in checked:
                 of_sources.add(entry)
                 if isinstance(entry, Problem):
                     yield entry
@@ -241,6 +273,8 @@ def _write(
         figures = figures.joined(ProblemsFigures(noticed=dict(noticed)))
     if of_benchmark is not None:
         figures = figures.joined(of_benchmark)
+    if comparing is not None and comparing.leaks:
+        figures = figures.joined(ProblemsFigures(leaks=comparing.leaks))
     counts = {"in": out + dropped.total(), "out": out}
     seconds = time.monotonic() - started
     return store.finish_stage(
@@ -286,12 +320,64 @@ def read_problems(
     yield from without_duplicates(_all_entries(readings))
 
 
-def questions_of(folder: Path) -> Iterator[str]:
-    """The normalised questions of a finished folder, those of multiple choice without their options
-    too: what training must not hold.
-    """
+# ---- what training must not hold -----------------------------------------------------------------
+
+
+def held_out_of(folder: Path, benchmark: str) -> Iterator[HeldOut]:
+    """The questions of a benchmark's finished folder."""
     for problem in store.read_records(folder / PROBLEMS, Problem):
-        yield from question_forms(problem.question)
+        yield HeldOut(benchmark, problem.id, problem.question)
+
+
+def equal_texts(held_out: Iterable[HeldOut]) -> dict[str, str]:
+    """The normalised questions, those of multiple choice without their options too, with the
+    benchmark that has them.
+    """
+    texts: dict[str, str] = {}
+    for one in held_out:
+        texts |= dict.fromkeys(question_forms(one.question), one.benchmark)
+    return texts
+
+
+def held_out_of_file(
+    settings: DecontaminateSettings, name: str, base: Path | None
+) -> Iterator[HeldOut]:
+    """The questions of a named file. Raises ConfigError and DataError for one that cannot be used,
+    or has none.
+    """
+    count = 0
+    for entry in read_problems(_source_of_file(settings, name), base=base):
+        if isinstance(entry, Problem):
+            count += 1
+            yield HeldOut(Path(name).name, entry.id, entry.question)
+        if count > BENCHMARK_ROWS.most:
+            raise DataError(f"{name}: more than {BENCHMARK_ROWS}.")
+    if count == 0:
+        raise DataError(f"{name}: no row has a question in {settings.question!r}.")
+
+
+def _source_of_file(settings: DecontaminateSettings, name: str) -> ProblemSource:
+    return ProblemSource(
+        source="file", dataset=name, question=settings.question, answer="", figures="keep"
+    )
+
+
+def compared_with(
+    settings: DecontaminateSettings, held_out: Sequence[HeldOut], base: Path | None
+) -> dict[str, str]:
+    """All that problems are compared with, for the identity: questions of benchmarks, and files by
+    name and content. Raises ConfigError for a file that is not there, and for two of one name.
+    """
+    texts = {f"{one.benchmark}/{one.id}": one.question for one in held_out}
+    for name in settings.files:
+        key = f"file {Path(name).name}"
+        if key in texts:
+            raise ConfigError(
+                f"problems.decontaminate.files: two are called {Path(name).name}; give one of "
+                "them another name."
+            )
+        texts[key] = locate(_source_of_file(settings, name), base).inputs["content"]
+    return texts
 
 
 # ---- opening -------------------------------------------------------------------------------------
@@ -383,6 +469,7 @@ def _identity(
         # By name, so that a change is told of the source that it is in.
         order = [part.name for part in source.sources]
         section: dict[str, Any] = {"sources": {}, "order": order, "limit": source.limit}
+        section |= _comparisons(source)
         for part, place in zip(source.sources, places, strict=True):
             section["sources"][part.name] = _section(part, place)
             inputs |= {f"{part.name}: {key}": value for key, value in place.inputs.items()}
@@ -403,7 +490,16 @@ def _section(source: ProblemSource, place: Place) -> dict[str, Any]:
         section.pop("choices", None)
     if place.path is not None:
         section["dataset"] = place.path.name
-    return section
+    return section | _comparisons(source)
+
+
+def _comparisons(settings: ComparedProblems) -> dict[str, Any]:
+    """The tables that are on. Their files count by name, and by content among the inputs."""
+    tables = settings.model_dump(mode="json", include=set(ComparedProblems.model_fields))
+    if settings.decontaminate is not None:
+        names = [Path(name).name for name in settings.decontaminate.files]
+        tables["decontaminate"]["files"] = names
+    return tables
 
 
 # ---- rows to problems ----------------------------------------------------------------------------
@@ -517,40 +613,19 @@ def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Proble
             yield entry
             continue
         text = stable_digest(normalise_question(entry.question))[:16]
-        first, gold = questions.setdefault(text, (entry.id, shortened(entry.answer, _SHOWN_GOLD)))
+        here = shown_gold(entry)
+        first, gold = questions.setdefault(text, (entry.id, here))
         sources = repeats(entry, first)
         if first == entry.id:
             yield entry
-        elif _gold_key(gold) == _gold_key(shortened(entry.answer, _SHOWN_GOLD)):
-            yield _aside(entry, f"duplicate question{sources}", f"the same question as {first}")
+        elif are_equal_golds(gold, here):
+            detail = f"the same question as {first}"
+            yield as_set_aside(entry, f"duplicate question{sources}", detail)
         else:
             doubtful[first] = None
-            here = shortened(entry.answer, _SHOWN_GOLD)
             detail = f"{here!r} here, {gold!r} there: the same question as {first}"
-            yield _aside(entry, f"duplicate question, unequal golds{sources}", detail)
-    if doubtful:
-        logger.warning(
-            "questions with unequal golds, of each the first stays: %d (%s). What is set aside "
-            "shows both",
-            len(doubtful),
-            ", ".join(list(doubtful)[:_MOST_NAMES]),
-        )
-
-
-# A text beyond it that reads like a solution is no answer.
-_LONGEST_ANSWER = 400
-# Of a gold that is shown beside another one.
-_SHOWN_GOLD = 60
-_MOST_NAMES = 5
-
-
-def _gold_key(gold: str) -> str:
-    """What is the same for golds that are written alike: 2, 2.0 and "2."; 1,000 and 1000."""
-    text = normalise_question(gold)
-    try:
-        return str(Decimal(text.replace(",", "")).normalize())
-    except DecimalException:
-        return text
+            yield as_set_aside(entry, f"duplicate question, unequal golds{sources}", detail)
+    warn_of_unequal_golds("questions", doubtful)
 
 
 def new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:
@@ -736,10 +811,6 @@ def _optional_text(row: Row, name: str | None) -> str | None:
     return as_text(get_value(row.fields, name)) or None
 
 
-def _aside(problem: Problem, reason: str, detail: str) -> SetAside:
-    return SetAside(id=problem.id, reason=reason, detail=detail[:200], origin=problem.origin)
-
-
 # ---- keeping -------------------------------------------------------------------------------------
 
 
@@ -755,7 +826,7 @@ def without_held_out(
         if benchmark is None:
             yield entry
         else:
-            yield _aside(entry, f"held out: in benchmark {benchmark}", "")
+            yield as_set_aside(entry, held_out_reason(benchmark))
 
 
 def check_golds(
@@ -802,7 +873,8 @@ def _checked(
             yield problem
         else:
             fault = fault_in_gold(problem.answer, grade)
-            yield _aside(problem, fault.reason, _about_gold(problem.answer, fault.found, grade))
+            about = _about_gold(problem.answer, fault.found, grade)
+            yield as_set_aside(problem, fault.reason, about)
 
 
 def _about_gold(gold: str, found: str, grade: Grade) -> str:
@@ -810,8 +882,8 @@ def _about_gold(gold: str, found: str, grade: Grade) -> str:
     gold the end, where answers stand.
     """
     shown = repr(gold)
-    if len(gold) > _SHOWN_GOLD:
-        shown = f"…{gold[-_SHOWN_GOLD:]!r}"
+    if len(gold) > SHOWN_GOLD:
+        shown = f"…{gold[-SHOWN_GOLD:]!r}"
     about = f"{shown} ({grade.outcome}: {grade.reason})"
     if found:
         about = f"{found} in {about}"
@@ -831,8 +903,13 @@ def nothing_left(
     rows = dropped.total()
     path = folder / SET_ASIDE
     datasets = ", ".join(reading.source.dataset for reading in readings)
+    detail = ""
+    if first.detail:
+        detail = f" ({first.detail})"
     remedy = REMEDIES.get(first.reason, "")
+    if remedy:
+        remedy = f" {remedy}"
     return (
         f"{datasets}: all {rows:,} rows were set aside: {reasons}. "
-        f"The first, {first.id}: {first.reason}. {first.detail} {remedy} See {path}."
-    ).replace("  ", " ")
+        f"The first, {first.id}: {first.reason}{detail}.{remedy} See {path}."
+    )

@@ -22,8 +22,9 @@ from reasondistill.grading.serve.items import grade
 from reasondistill.records import Problem, SetAside
 from reasondistill.runs import store
 from reasondistill.stages.problems import (
+    equal_texts,
+    held_out_of,
     normalise_question,
-    questions_of,
     read_problems,
     run_benchmark,
 )
@@ -474,7 +475,9 @@ def test_choice_golds_grade_themselves_in_the_real_pool(tmp_path: Path) -> None:
 def test_training_is_kept_from_the_question_with_and_without_its_options(tmp_path: Path) -> None:
     problem = only_problems(quiz(jsonl(tmp_path, QUIZ)))[0]
     store.write_records(tmp_path / "out" / "problems.jsonl", [problem])
-    held_out = set(questions_of(tmp_path / "out"))
+    (question,) = held_out_of(tmp_path / "out", "quiz")
+    assert question == ("quiz", problem.id, problem.question)
+    held_out = set(equal_texts([question]))
     assert (
         held_out == {normalise_question("Which is 0?"), normalise_question(problem.question)}
         and len(held_out) == 2

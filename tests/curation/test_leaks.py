@@ -9,6 +9,7 @@ from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reasondistill import secrets
 from reasondistill.curation import leaks as module
 from reasondistill.curation.instructions import common_sentences
 from reasondistill.curation.leaks import HeldOut, LeakIndex, leaks_as_markdown
@@ -248,3 +249,14 @@ def test_overlap_and_leaks_read_the_same_words() -> None:
     words = "one \\frac{2}{3} four five six seven eight nine ten eleven twelve"
     plain = "one 2/3 4 5 6 7 8 9 10 11 12"
     assert overlapping({"a": f"{words} thirteen"}, [f"{plain} 13 and more"]) == {"a"}
+
+
+def test_no_part_of_a_secret_is_left_where_a_text_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "hf_aB3dE6gH9kL2mN5pQ8rS"
+    text = f"{QUESTION} {'More. ' * 1_000}"[:1_990] + f" {secret} and more"
+    with monkeypatch.context() as patched:
+        patched.setenv("HF_TOKEN", secret)
+        secrets.look_again()
+        ((leak,),) = search([QUESTION], [text])
+    secrets.look_again()
+    assert leak.text.endswith(" *** and m") and "hf_aB3" not in leak.text

@@ -117,6 +117,27 @@ def test_the_hubs_library_reads_base_data_and_scores(run: RunFolder) -> None:
     assert model_card(facts) == text
 
 
+def test_the_card_names_each_of_several_sources(run: RunFolder) -> None:
+    stages = dict(stages_of(run))
+    problems = stages["problems"]
+    hub = {"source": "hub", "dataset": "o/sums"}
+    sources = {"sums": hub, "again": hub, "here": hub | {"dataset": "o/here"}}
+    sources["mine"] = {"source": "file", "dataset": "mine.jsonl"}
+    section = {"sources": sources, "order": list(sources), "limit": None}
+    inputs = {"here: content": "0123", "mine: content": "4567"}
+    identity = {**problems.identity, "section": section, "inputs": inputs}
+    read = [
+        {"name": "sums", "dataset": "o/sums", "revision": COMMIT, "split": "train"},
+        {"name": "mine", "dataset": "mine.jsonl", "revision": "4567", "split": "train"},
+    ]
+    stages["problems"] = replace(problems, identity=identity, figures={"sources": read})
+    facts = card_facts(MadeStudent.of(run.student("sft")), stages)
+    assert facts.datasets == ["o/sums"]
+    assert facts.origins["problems"] == (
+        f"o/sums, revision {COMMIT}, split train; mine.jsonl, revision 4567, split train"
+    )
+
+
 def test_the_card_says_where_the_student_comes_from_and_what_it_scores(run: RunFolder) -> None:
     text = model_card(facts_of(run))
     for part in (

@@ -325,6 +325,14 @@ def test_sources_of_all_kinds_are_read_and_graded_together(files: Path) -> None:
         ({"sources": [source("a", weight=1)], "limit": None}, "limit: missing; the weights"),
         ({"sources": [source("a", limit=0)]}, "greater than or equal to 1"),
         ({"question": "q"}, "question: is a key of one source"),
+        (
+            {"sources": [source("a", near_duplicates={})]},
+            r"near_duplicates: compares .* all sources; the table is \[problems.near_duplicates\]",
+        ),
+        (
+            {"sources": [source("a", decontaminate={"files": ["b.jsonl"]})]},
+            r"decontaminate: compares .* all sources; the table is \[problems.decontaminate\]",
+        ),
         ({"qestion": "q"}, "Extra inputs"),
     ],
 )
@@ -369,6 +377,12 @@ def test_a_pipeline_file_names_sources_and_comes_back_as_it_was(files: Path) -> 
     assert numbers(pipeline.problems) == {"a": 4, "b": 2}
     stored = json.loads(json.dumps(pipeline.model_dump(mode="json")))
     assert Pipeline.model_validate(stored) == pipeline
+    assert not {"near_duplicates", "decontaminate"} & set(stored["problems"])
+    compared = load(
+        files, "problems.near_duplicates.words=5", 'problems.decontaminate.files=["c.jsonl"]'
+    )
+    stored = json.loads(json.dumps(compared.model_dump(mode="json")))
+    assert Pipeline.model_validate(stored) == compared != pipeline
 
 
 def test_a_file_of_one_source_is_read_and_stored_as_before(files: Path) -> None:
@@ -403,6 +417,14 @@ def test_overrides_reach_into_a_source(files: Path) -> None:
         ("problems.sources.0.weight=-1", r"\[problems.sources.0\] weight: .*\(found -1\)"),
         ("problems.limit=none", r"\[problems\] limit: missing; the weights of sources"),
         ("problems.lmit=3", r"\[problems\] lmit: unknown key. Did you mean limit"),
+        (
+            "problems.sources.1.near_duplicates.words=3",
+            r"\[problems.sources.1\] near_duplicates: compares the problems of all sources",
+        ),
+        (
+            "problems.decontaminate.numbers=words",
+            r"problems.decontaminate: nothing to compare with; name evals.benchmarks",
+        ),
         ("problems.sources.2.limit=3", "2 is no place in a list of 2"),
         (
             "problems.sources.1.filter.answer.mni=1",

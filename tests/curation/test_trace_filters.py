@@ -10,7 +10,7 @@ import pytest
 from test_examples import completion
 
 from reasondistill.config import ExampleSettings
-from reasondistill.curation.filters import Candidate, active_filters
+from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
 from reasondistill.curation.filters.language import letters_by_script
 from reasondistill.curation.filters.lengths import LengthPercentiles, bounds_of, with_lengths
 from reasondistill.curation.filters.repetition import compression_ratio, share_repeated
@@ -89,7 +89,10 @@ def why(name: str, candidate: Candidate, **table: Any) -> str | None:
     return None
 
 
-NAMES = ("structure", "repetition", "language", "phrases", "reasoning", "agreement")
+NAMES = (
+    *("structure", "repetition", "language", "phrases", "reasoning", "agreement"),
+    "near_duplicates",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -406,9 +409,53 @@ def test_percentiles_are_of_what_the_other_filters_let_pass(tools: Tools) -> Non
     assert with_lengths(tools, iter([]), ExampleSettings()) is tools
 
 
+# ---- near-duplicates -----------------------------------------------------------------------------
+
+AGAIN = THOUGHT.replace("Okay", "Well")
+
+
+def fates(*written_ones: Completion, **table: Any) -> list[str | None]:
+    """What becomes of the traces of one problem, in their order."""
+    choice = ProblemChoice(ExampleSettings(filters={"near_duplicates": table}))
+    samples = enumerate(written_ones)
+    return [choice.see(candidate_of(done, sample=number)) for number, done in samples]
+
+
+def test_of_traces_that_are_all_but_the_same_the_first_usable_one_stays() -> None:
+    cut = written(finish="length")
+    other = written("Half of 48 is 24, so in both months it was \\boxed{72}.", "Easy: 24 and 48.")
+    found = fates(cut, written(), written(reasoning=AGAIN), other, written())
+    assert found == ["cut off", None, "near-duplicate trace", None, "duplicate text"]
+
+
+def test_a_trace_that_was_dropped_stands_for_no_other() -> None:
+    longer = f"{THOUGHT} And now I look at it once more, from the end, to be sure of it."
+    longest = f"{longer} Then I write it down for Natalia and her friends, as she has asked."
+    found = fates(written(), written(reasoning=longer), written(reasoning=longest), threshold=0.55)
+    assert found == [None, "near-duplicate trace", None]
+
+
+def test_numbers_of_a_trace_can_be_said_to_count() -> None:
+    wrong = written(reasoning=THOUGHT.replace("72 - 24 = 48", "72 - 24 = 49"))
+    assert fates(written(), wrong, threshold=0.7) == [None, "near-duplicate trace"]
+    assert fates(written(), wrong, threshold=0.7, numbers="count") == [None, None]
+    assert fates(written(), wrong, threshold=1.0, numbers="ignored")[1] == "near-duplicate trace"
+
+
+def test_traces_of_other_problems_are_never_compared() -> None:
+    settings = ExampleSettings(filters={"near_duplicates": {}})
+    assert [ProblemChoice(settings).see(candidate_of(written())) for _ in range(2)] == [None, None]
+    choice = ProblemChoice(settings)
+    choice.see(candidate_of(written()))
+    choice.forget()
+    assert choice.see(candidate_of(written(reasoning=AGAIN), sample=1)) is None
+
+
 @pytest.mark.parametrize(
     ("name", "table", "message"),
     [
+        ("near_duplicates", {"threshold": 0}, "threshold: "),
+        ("near_duplicates", {"numbers": "differ"}, "numbers: "),
         ("student_tokens", {}, "tokenizer: missing"),
         ("student_tokens", {"tokenizer": "t", "least": 9, "most": 3}, "least: 9 is above most"),
         ("length_percentiles", {"lowest": 95, "highest": 5}, "lowest: 95 is not below"),

@@ -6,7 +6,8 @@ Made-up problems of 50 words, of which one in twenty is an edited copy of an ear
 2 kB, two a problem. Each way runs in a process of its own on the same texts:
 
 - ours: `near_duplicates` (compared exactly, numbers count), `LeakIndex` against 2,000 questions of
-  which one in a hundred problems holds one, and `common_sentences`;
+  which one in a hundred problems holds one, and `common_sentences`; the problems stage with both
+  tables, beside the same stage without (golds are not graded here); the filter of traces;
 - datasketch (`pip install datasketch`; left out where it is missing): MinHash of as many hashes,
   MinHashLSH of the same bands, candidates not compared;
 - scripts: an inverted index of 5-grams in dictionaries, and a set of 13-grams.
@@ -28,15 +29,24 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+from reasondistill.config import ProblemSource
+from reasondistill.curation.benchmarks import HeldOut
+from reasondistill.curation.filters.earlier import EarlierTraces
 from reasondistill.curation.instructions import common_sentences
-from reasondistill.curation.leaks import HeldOut, LeakIndex
+from reasondistill.curation.leaks import LeakIndex
 from reasondistill.curation.near_duplicates import banding, near_duplicates
 from reasondistill.curation.shingles import Text
+from reasondistill.grading import GradeItem
+from reasondistill.records import Grade
+from reasondistill.runs import store
+from reasondistill.stages.problems import run_problems
 
 WORDS_EACH, EDITED, LEAKED, QUESTIONS = 50, 20, 100, 2_000
 TRACE_WORDS, TRACES_EACH = 340, 2
@@ -102,6 +112,52 @@ def ours_near(size: int) -> set[str]:
 def ours_traces(size: int) -> set[str]:
     found = near_duplicates(traces(size), numbers="words")
     return {f"{each.of} {each.id}" for each in found}
+
+
+def ours_filter_traces(size: int) -> set[str]:
+    """Each trace beside the earlier ones of its problem."""
+    found: set[str] = set()
+    earlier, group = EarlierTraces(), ""
+    for text in traces(size):
+        if text.group != group:
+            earlier, group = EarlierTraces(), text.group
+        if earlier.similarity(text.text, words=5, numbers="words") >= 0.8:
+            found.add(f"{int(text.id) - 1} {text.id}")
+        earlier.keep()
+    return found
+
+
+class EveryGoldIsRight:
+    """In the place of a grader."""
+
+    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[tuple[str, Grade]]:
+        keys = {"extracted": "1", "layer": "l", "reason": "r", "grader": "g", "seconds": 0.0}
+        grade = Grade(outcome="correct", **keys)
+        for item in items:
+            yield item.id, grade
+
+
+def set_aside_by_stage(size: int, **tables: dict[str, Any]) -> set[str]:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "rows.jsonl"
+        with open(path, "w", encoding="utf-8") as file:
+            for text in leaking(size):
+                file.write(json.dumps({"question": text.text, "answer": "1"}) + "\n")
+        keys: dict[str, Any] = {"source": "file", "dataset": str(path)}
+        questions = (question(number) for number in range(QUESTIONS))
+        held_out = [HeldOut("made up", str(n), text) for n, text in enumerate(questions)]
+        out = Path(name) / "out"
+        source = ProblemSource.model_validate(keys | tables)
+        run_problems(source, out, pool=EveryGoldIsRight(), held_out=held_out)
+        return {name.split("/")[-1] for name in store.read_keys(out / "set_aside.jsonl")}
+
+
+def ours_stage(size: int) -> set[str]:
+    return set_aside_by_stage(size, near_duplicates={}, decontaminate={})
+
+
+def stage_alone(size: int) -> set[str]:
+    return set_aside_by_stage(size)
 
 
 def datasketch_near(size: int) -> set[str]:
@@ -177,6 +233,9 @@ def planted(way: str, size: int) -> set[str]:
         return {f"{number - 1} {number}" for number in range(1, size, TRACES_EACH)}
     if way.endswith("alone"):
         return set()
+    if way.endswith("stage"):
+        leaks = set(range(0, size, LEAKED))
+        return set(map(str, leaks | set(range(EDITED - 1, size, EDITED))))
     return {f"{number - 1} {number}" for number in range(EDITED - 1, size, EDITED)}
 
 
@@ -191,6 +250,9 @@ WAYS: dict[str, Callable[[int], set[str]]] = {
         script_leaks,
         trace_texts_alone,
         ours_traces,
+        ours_filter_traces,
+        stage_alone,
+        ours_stage,
     )
 }
 
@@ -230,7 +292,7 @@ def main() -> int:
         print("datasketch is not installed: left out")
         skipped.append("datasketch")
     if not given.traces:
-        skipped += ["trace_texts", "ours_traces"]
+        skipped += ["trace_texts", "ours_traces", "ours_filter"]
     rows: list[dict[str, Any]] = []
     for size in given.sizes:
         for way in WAYS:

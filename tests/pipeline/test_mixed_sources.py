@@ -90,6 +90,8 @@ def test_every_rows_fate_is_known_by_source_everywhere(mixed: Path) -> None:
         ("problems.sources.1.filter={answer = {regex = '('}}", "source again: filter.answer.regex"),
         ("problems.sources.1.filter={answer = {min = 99}}", "source again: filter: no row"),
         ("problems.sources.1.weight=-1", "weight: "),
+        ("problems.decontaminate.files=['gone.jsonl']", "gone.jsonl"),
+        ("problems.sources.1.near_duplicates={}", "the table is [problems.near_duplicates]"),
     ],
 )
 def test_a_fault_of_any_source_is_told_before_anything_runs(
@@ -131,10 +133,12 @@ def test_plans_and_calibrations_know_how_many_problems_there_are(tmp_path: Path)
 
 def test_of_a_strangers_mixture_everything_that_matters_is_shown(tmp_path: Path) -> None:
     keys = two(trust_remote_code=True, dataset="/etc/passwd", filter={"q": {"not": ["x"]}})
+    keys["decontaminate"] = {"files": ["/etc/shadow"]}
     values = planned(tmp_path, problems=keys).pipeline.model_dump(mode="json")
     Pipeline.model_validate(values)
     shown = [line for line in what_it_runs("pipeline", values) if ".problems." in line]
     assert shown == [
+        "pipeline.problems.decontaminate.files = ['/etc/shadow']",
         "pipeline.problems.sources.0.dataset = '/etc/passwd'",
         "pipeline.problems.sources.0.trust_remote_code = True",
     ]

@@ -239,6 +239,15 @@ def test_a_tokenizer_that_a_filter_reads_is_shown_where_it_lies_elsewhere(tmp_pa
     assert filters.is_shown({"student_tokens": {"tokenizer": str(tmp_path)}}, None)
 
 
+def test_a_file_of_questions_is_shown_where_it_lies_elsewhere(tmp_path: Path) -> None:
+    problems: dict[str, Any] = {"source": "file", "dataset": "d.jsonl", "near_duplicates": {}}
+    problems["decontaminate"] = {"files": ["other.jsonl"]}
+    assert what_it_runs("pipeline", {"problems": problems}) == []
+    problems["decontaminate"] = {"files": ["other.jsonl", str(tmp_path / "x.jsonl")]}
+    (line,) = what_it_runs("pipeline", {"problems": problems})
+    assert line.startswith("pipeline.problems.decontaminate.files = ") and "x.jsonl" in line
+
+
 @pytest.mark.parametrize("key", ["partition", "account", "qos", "constraint"])
 @pytest.mark.parametrize(
     "value",

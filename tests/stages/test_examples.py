@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -723,6 +724,21 @@ def test_each_revision_of_a_tokenizer_counts_in_what_the_examples_are(tmp_path: 
     assert {f"tokenizer {name}", f"tokenizer {name}@b"} <= inputs
 
 
+def test_near_duplicates_of_a_problem_are_dropped_and_counted_where_the_table_stands(
+    tmp_path: Path,
+) -> None:
+    text = "Half of the {} apples are red, so there are 4 red ones, and the rest is \\boxed{{1}}"
+    pairs = [graded(n, s, text=text.format(word)) for n in (1, 2) for s, word in enumerate("abc")]
+    pairs.append(graded(2, 3, text="Each of them is green, none is left: \\boxed{1}"))
+    run = Run(tmp_path, pairs)
+    assert run.make(validation=0).dropped == {}
+    shutil.rmtree(run.out)
+    manifest = run.make(validation=0, filters={"near_duplicates": {"words": 2, "threshold": 0.6}})
+    assert [one.id for one in run.examples] == ["d/train/1:0", "d/train/2:0", "d/train/2:3"]
+    assert manifest.dropped == {"near-duplicate trace": 4}
+    assert "near-duplicate trace: 4" in (run.out / "dataset" / "README.md").read_text()
+
+
 # ---- random funnels ------------------------------------------------------------------------------
 
 TEXTS = (
@@ -743,6 +759,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "agreement": {},
     "length_percentiles": {"lowest": 20, "highest": 80},
     "of_problems": {"ids": ["d/train/1", "d/train/0"]},
+    "near_duplicates": {"words": 1, "threshold": 0.5},
 }
 SAMPLES = st.tuples(
     st.sampled_from(OUTCOMES),

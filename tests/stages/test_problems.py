@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from reasondistill.config import ProblemSource
+from reasondistill.curation.benchmarks import HeldOut
 from reasondistill.curation.rows import BLOCK, SEED_STRIDE
+from reasondistill.curation.words import normalise_question
 from reasondistill.errors import ConfigError, DataError, DriftError
 from reasondistill.grading import GradeItem, GradingPool
 from reasondistill.records import Grade, Problem, SetAside
 from reasondistill.runs import store
-from reasondistill.stages.problems import VERSION, normalise_question, read_problems, run_problems
+from reasondistill.stages.problems import VERSION, read_problems, run_problems
 
 ROWS = [
     {
@@ -534,7 +536,7 @@ def test_the_stage_writes_both_files_and_its_counts_add_up(tmp_path: Path) -> No
         source,
         tmp_path / "out",
         pool=DigitPool(),
-        held_out={normalise_question("IN the test"): "gsm8k"},
+        held_out=[HeldOut("gsm8k", "q", "IN the test")],
     )
     assert manifest.status == "complete" and manifest.counts == {"in": 6, "out": 3}
     assert manifest.dropped == {

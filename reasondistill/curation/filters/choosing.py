@@ -12,10 +12,11 @@ selected. The examples stage and the forecast both decide with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reasondistill.config import ExampleSettings
+from reasondistill.curation.filters.earlier import EarlierTraces
 from reasondistill.curation.filters.registry import Candidate, DropReason, active_filters
 from reasondistill.hashing import stable_digest, stable_share
 
@@ -38,7 +39,8 @@ class Usable:
 class ProblemChoice:
     """Decides about the traces of one problem, which it sees one after the other.
 
-    Memory is that of the usable ones' names and lengths, whatever the length of the texts.
+    Memory is that of the usable ones' names and lengths, whatever the length of the texts, and
+    where `near_duplicates` is on, 4 bytes a word until they are forgotten.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class ProblemChoice:
         self._examples = examples
         self._filters = active_filters(examples) if filters is None else filters
         self._texts: set[bytes] = set()
+        self._earlier = EarlierTraces()
 
     def see(self, candidate: Candidate) -> str | None:
         """The first reason to drop the candidate; a usable one is remembered, and the reason is
@@ -55,6 +58,7 @@ class ProblemChoice:
         """
         reason = self._drop_reason(candidate)
         if reason is None:
+            self._earlier.keep()
             trace, completion = candidate.trace, candidate.trace.completion
             self.usable.append(
                 Usable(trace.id, completion.tokens, trace.sample, completion.prompt_tokens)
@@ -62,15 +66,22 @@ class ProblemChoice:
         return reason
 
     def _drop_reason(self, candidate: Candidate) -> str | None:
+        text = stable_digest(candidate.text)
+        is_known = text in self._texts
+        if not is_known:
+            candidate = replace(candidate, earlier=self._earlier)
         for drop_reason in self._filters:
             reason = drop_reason(candidate)
             if reason is not None:
                 return reason
-        text = stable_digest(candidate.text)
-        if text in self._texts:
+        if is_known:
             return "duplicate text"
         self._texts.add(text)
         return None
+
+    def forget(self) -> None:
+        """No further trace comes that would be compared with these."""
+        self._earlier.forget()
 
     def chosen(self) -> list[Usable]:
         """The traces that become examples."""

@@ -6,11 +6,12 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reasondistill.config import ExampleSettings
+from reasondistill.curation.filters.earlier import EarlierTraces
 from reasondistill.curation.filters.tools import NO_TOOLS, Tools
 from reasondistill.errors import ConfigError
 from reasondistill.records import Problem, Trace, Verdict
@@ -24,7 +25,8 @@ PACKAGE = "reasondistill.curation.filters"
 class Candidate:
     """A trace that may become an example, its verdict, and the text that a student would learn.
 
-    `problem` is what was asked, where that is known; `tools` compare answers and count tokens.
+    `problem` is what was asked, where that is known; `tools` compare answers and count tokens;
+    `earlier` are the usable traces of the problem so far.
     """
 
     trace: Trace
@@ -32,6 +34,7 @@ class Candidate:
     text: str
     problem: Problem | None = None
     tools: Tools = NO_TOOLS
+    earlier: EarlierTraces = field(default_factory=EarlierTraces)
 
     @property
     def written(self) -> str:

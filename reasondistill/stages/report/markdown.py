@@ -55,6 +55,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Behind the scores", list(_evidence(facts))
     yield "Published numbers", _noted(evidence.PUBLISHED_NOTE, evidence.published_table(facts))
     yield "From problems to examples", _funnel(facts)
+    yield "Questions of benchmarks", _noted(wording.LEAKS_NOTE, wording.leaks_table(facts))
     suspects = wording.suspects_table(facts)
     yield "Golds under suspicion", _noted(wording.suspects_note(facts), suspects)
     yield "Training", [table(wording.students_table(facts)), _losses(facts)]

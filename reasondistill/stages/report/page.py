@@ -108,6 +108,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "evidence", "Behind the scores", evidence_section(facts)
     yield "published", "Published numbers", published_section(facts)
     yield "funnel", "From problems to examples", _funnel(facts)
+    yield "leaks", "Questions of benchmarks", _leaks(facts)
     yield "suspects", "Golds under suspicion", _suspects(facts)
     yield "training", "Training", _training(facts)
     yield "lengths", "Lengths", _lengths(facts)
@@ -155,6 +156,13 @@ def _swatch(line: str) -> str:
     if ": " in name:
         outcome = "dropped"
     return f'<i class="{tone(outcome)}"></i>'
+
+
+def _leaks(facts: Facts) -> str:
+    found = wording.leaks_table(facts)
+    if not found.rows:
+        return ""
+    return f"<p>{text(wording.LEAKS_NOTE)}</p>{plain(found)}"
 
 
 def _suspects(facts: Facts) -> str:

@@ -12,11 +12,13 @@ from reasondistill.durations import duration
 from reasondistill.foreign_text import shortened
 from reasondistill.records import OUTCOMES, Completion, Difference, Score, Student
 from reasondistill.runs.figures import (
+    LOOK_ALIKE,
     ExamplesFigures,
     ProblemsFigures,
     VerdictsFigures,
     WorkFigures,
 )
+from reasondistill.runs.layout import LEAKS_MARKDOWN
 from reasondistill.runs.missing import REFUSED, in_brackets
 from reasondistill.runs.store import Manifest
 from reasondistill.stages.report.facts import (
@@ -282,6 +284,25 @@ def funnel_words(step: FunnelStep) -> list[str]:
     for reason, count in most_first:
         words.append(f"{whole(count)} {step.verb}: {label(reason)}")
     return words
+
+
+LEAKS_NOTE = (
+    "Problems that hold a question of a benchmark, by the way in which they were found: equal "
+    "texts; near, most of its runs of five words; words in a row. They are set aside. Look-alikes "
+    "have the words and other numbers, and are kept. "
+    f"{PROBLEMS}/{LEAKS_MARKDOWN} shows them side by side."
+)
+
+
+def leaks_table(facts: Facts) -> Table:
+    """How many pairs of each benchmark were found; no rows where nobody looked."""
+    rows: list[tuple[str, ...]] = []
+    for stage in facts.stages:
+        if stage.place == PROBLEMS:
+            for benchmark, counts in ProblemsFigures.of(stage.manifest).leaks.items():
+                ways = (counts.get(way, 0) for way in ("equal", "near", "run", LOOK_ALIKE))
+                rows.append((benchmark, *map(whole, ways)))
+    return Table(("benchmark", "equal", "near", "words in a row", "look-alikes"), tuple(rows))
 
 
 def suspects_note(facts: Facts) -> str:
