@@ -100,7 +100,7 @@ def test_reference_solutions_answer_no_questions(workplace: Path) -> None:
 
 
 def test_the_samplers_that_come_with_the_package() -> None:
-    assert sampler_names() == ["openai", "reference", "scripted", "vllm"]
+    assert sampler_names() == ["openai", "reference", "scripted", "stored", "vllm"]
 
 
 @pytest.mark.parametrize("name", sampler_names())
@@ -116,7 +116,7 @@ def test_a_judge_is_a_model_as_samplers_take_it() -> None:
 def test_asking_what_a_sampler_can_do_imports_nothing_heavy() -> None:
     code = (
         "import sys; from reasondistill.config import capabilities_of, sampler_names\n"
-        "assert capabilities_of('openai').sends_requests and len(sampler_names()) == 4\n"
+        "assert capabilities_of('openai').sends_requests and len(sampler_names()) == 5\n"
         "print({'torch', 'vllm', 'httpx', 'transformers'} & set(sys.modules))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
