@@ -25,7 +25,8 @@ def test_every_check_has_a_name_and_says_what_it_looks_at() -> None:
         one.name for one in all_checks()
     }
     assert all(one.about for one in all_checks())
-    assert [one.name for one in all_checks() if one.reads_data] == ["sources"]
+    on_data = [one.name for one in all_checks() if one.reads_data]
+    assert on_data == ["sources", "published_traces"]
 
 
 def test_a_stranger_adds_a_check_as_one_function(
