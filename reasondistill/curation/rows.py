@@ -27,7 +27,6 @@ from typing import Any, cast
 
 from reasondistill import foreign_json
 from reasondistill.bounds import COLUMNS, JSON_FILE_BYTES, LINE_BYTES
-from reasondistill.curation.cells import as_text as as_text
 from reasondistill.curation.cells import exact_number, require_texts, row_reader
 from reasondistill.curation.dataset_files import files_of, require_own_files, require_own_metadata
 from reasondistill.curation.parquet import parquet_rows, require_one_column
