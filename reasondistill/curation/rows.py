@@ -22,7 +22,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from reasondistill.curation.cells import as_text as as_text
 from reasondistill.curation.cells import require_texts, row_reader
 from reasondistill.curation.dataset_files import files_of, require_own_files, require_own_metadata
 from reasondistill.curation.packed import OPENERS, without_packing

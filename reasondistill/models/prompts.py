@@ -53,11 +53,6 @@ class Prompt(Section):
             raise ValueError("merge_system: there is no system text to merge")
         return self
 
-    def shows(self, question: str) -> bool:
-        """Whether a question is one of the worked examples, white space and case apart."""
-        text = " ".join(question.split()).casefold()
-        return any(" ".join(shot.question.split()).casefold() == text for shot in self.few_shot)
-
     def render(self, question: str, **parts: str) -> tuple[Message, ...]:
         """The turns before the model's own; `parts` are the values of further fields of the user
         turn, `{gold}` for example.

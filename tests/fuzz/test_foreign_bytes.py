@@ -24,7 +24,8 @@ from test_stored import read as read_stored
 
 from reasondistill import records, thinking
 from reasondistill.config import Benchmark, Cluster, Pipeline
-from reasondistill.curation.rows import as_text, field_names, open_file, value_at
+from reasondistill.curation.cells import as_text
+from reasondistill.curation.rows import field_names, open_file, value_at
 from reasondistill.errors import ReasonDistillError
 from reasondistill.grade_file.rows import count_answers, read_answers
 from reasondistill.models.prompts import Prompt

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reasondistill.config import TraceSettings
+from reasondistill.curation.words import normalise_question
 from reasondistill.errors import Interrupted, ReasonDistillError, StageError
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import Serving
@@ -97,7 +98,10 @@ def run_traces(
             folder,
             traces.n,
         )
-    shown = [problem.id for problem in problems if prompt.prompt.shows(problem.question)]
+    worked = {normalise_question(shot.question) for shot in prompt.prompt.few_shot}
+    shown: list[str] = []
+    if worked:
+        shown = [one.id for one in problems if normalise_question(one.question) in worked]
     if shown:
         log.warning(
             "prompt %s: %d of %d problems are also worked examples of it, with their answer: %s. "
