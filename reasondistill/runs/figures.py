@@ -51,7 +51,8 @@ class WorkFigures(Figures):
 class ProblemsFigures(Figures):
     """The source of the problems. A benchmark also has `content`, the hash of its rows, and
     `corrected`, how many answers its errata replace. `noticed` counts rows by what is odd with them
-    and no reason to set them aside.
+    and no reason to set them aside. Of `left_out` problems, which have traces, no more
+    examples are made.
     """
 
     dataset: str = ""
@@ -61,6 +62,7 @@ class ProblemsFigures(Figures):
     content: str | None = None
     corrected: Int64 = 0
     noticed: Mapping[str, Int64] = {}
+    left_out: Int64 = 0
 
 
 class EngineFigures(LenientRecord):

@@ -47,6 +47,9 @@ CLAIMS = "claims"
 # Records of the stages.
 PROBLEMS = "problems.jsonl"
 SET_ASIDE = "set_aside.jsonl"
+# Problems with traces of which no more examples are made: a benchmark has them now, or they lie
+# beyond the limit.
+LEFT_OUT = "left_out.jsonl"
 TRACES = "traces.jsonl"
 # What was begun and is not finished: gone when the stage is.
 UNFINISHED = "unfinished.jsonl"
@@ -94,7 +97,7 @@ REPORT_PAGE = "report.html"
 # and what only a process reads that is at work. Anything else in a stage folder is somebody else's.
 STAGE_FILES = frozenset(
     {
-        *(METRICS, PROBLEMS, SET_ASIDE, TRACES, SERVERS, TOPK, VERDICTS, JUDGE_REPLIES),
+        *(METRICS, PROBLEMS, SET_ASIDE, LEFT_OUT, TRACES, SERVERS, TOPK, VERDICTS, JUDGE_REPLIES),
         *(VOTED_LABELS, EXAMPLES, DROPPED, SUSPECTS, UNVERIFIED, DATASET, EXPORTS),
         *(
             STUDENT,
@@ -335,6 +338,11 @@ class RunFolder:
     @property
     def set_aside(self) -> Path:
         return self.stage("problems") / SET_ASIDE
+
+    @property
+    def left_out(self) -> Path:
+        """Problems with traces of which no more examples are made."""
+        return self.stage("problems") / LEFT_OUT
 
     @property
     def traces(self) -> Path:

@@ -22,7 +22,7 @@ import re
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
 from itertools import islice
@@ -51,6 +51,14 @@ from reasondistill.curation.choices import (
     shuffled,
 )
 from reasondistill.curation.figures import figure_of
+from reasondistill.curation.growing import (
+    HELD_OUT,
+    Standing,
+    all_made,
+    may_grow,
+    open_grown,
+    write_left_out,
+)
 from reasondistill.curation.noticed import Noticed
 from reasondistill.curation.rows import (
     OpenedRows,
@@ -102,26 +110,39 @@ def run_problems(
     *,
     pool: Grader,
     held_out: Mapping[str, str] | None = None,
+    drawn: Callable[[], Container[str]] = frozenset[str],
     keep_old: bool = False,
     base: Path | None = None,
 ) -> store.Manifest:
     """Write problems.jsonl and set_aside.jsonl; in = out + dropped.
 
     `held_out` maps normalised question texts to the benchmark that has them: such a problem is set
-    aside. Raises ConfigError and DataError for a source that cannot be used, also when no row of it
-    makes a problem.
+    aside. Problems that stand stay when more of them are asked for, or less, and those that are
+    `drawn`, which have traces, whatever a benchmark has of them (curation.growing). Raises
+    ConfigError and DataError for a source that cannot be used, also when no row of it makes a
+    problem, and DriftError when one that stands is not among them any more.
     """
     started = time.monotonic()
     held_out = held_out or {}
     place = locate(source, base)
     identity = _identity(source, place, {"held_out": held_out})
-    if store.open_stage(folder, identity, keep_old=keep_old) == "complete":
+    standing: Standing | None = None
+    if may_grow(folder, identity, keep_old=keep_old):
+        standing = Standing.of(folder, identity, drawn())
+    elif store.open_stage(folder, identity, keep_old=keep_old) == "complete":
         return store.require_complete(folder)
     opened = open_source(source, place)
     reading = Reading(source, opened.dataset)
-    different = without_duplicates(_entries(reading, opened))
+    read = _entries(reading, opened)
+    if standing is None:
+        entries = without_held_out(without_duplicates(read), held_out)
+        return _write(reading, opened, check_golds(entries, pool), folder, started)
+    different = without_duplicates(standing.seen(read), first=standing.with_traces())
     entries = without_held_out(different, held_out)
-    return _write(reading, opened, entries, folder, pool, started)
+    # All of them before anything is written: what stands is only let go of when it comes again.
+    with all_made(standing.kept(check_golds(entries, pool)), folder) as grown:
+        open_grown(folder, identity, standing)
+        return _write(reading, opened, grown, folder, started, standing=standing)
 
 
 def run_benchmark(
@@ -175,7 +196,8 @@ def run_benchmark(
     corrected = sum(erratum.answer is not None for erratum in benchmark.errata)
     figures = ProblemsFigures(content=content, corrected=corrected)
     different = without_duplicates(entries)
-    manifest = _write(reading, opened, different, folder, pool, started, figures)
+    checked = check_golds(different, pool)
+    manifest = _write(reading, opened, checked, folder, started, of_benchmark=figures)
     if manifest.dropped:
         reasons = "; ".join(f"{reason} ({count:,})" for reason, count in manifest.dropped.items())
         lost = sum(manifest.dropped.values())
@@ -195,11 +217,12 @@ def _write(
     opened: OpenedRows,
     entries: Iterable[Problem | SetAside],
     folder: Path,
-    pool: Grader,
     started: float,
+    *,
     of_benchmark: ProblemsFigures | None = None,
+    standing: Standing | None = None,
 ) -> store.Manifest:
-    """Check the golds, write both files and finish the stage."""
+    """Write both files, and a third where problems that stand are left out; finish the stage."""
     dropped: Counter[str] = Counter()
     first: SetAside | None = None
     # Millions of rows may be set aside: they wait on disk until the problems are written.
@@ -207,7 +230,7 @@ def _write(
 
         def kept() -> Iterator[Problem]:
             nonlocal first
-            for entry in check_golds(entries, pool):
+            for entry in entries:
                 if isinstance(entry, Problem):
                     yield entry
                     continue
@@ -229,6 +252,10 @@ def _write(
         figures = figures.joined(ProblemsFigures(noticed=reading.noticed.counts))
     if of_benchmark is not None:
         figures = figures.joined(of_benchmark)
+    if standing is not None:
+        write_left_out(folder, standing)
+        if standing.left_out:
+            figures = figures.joined(ProblemsFigures(left_out=len(standing.left_out)))
     counts = {"in": out + dropped.total(), "out": out}
     seconds = time.monotonic() - started
     return store.finish_stage(
@@ -397,26 +424,29 @@ def _bounded(rows: Iterator[Row], dataset: str) -> Iterator[Row]:
         yield row
 
 
-def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Problem | SetAside]:
-    """Set aside each problem whose question came before; of one with another answer both answers
-    are shown.
+def without_duplicates(
+    entries: Iterable[Problem | SetAside], first: Iterable[Problem] = ()
+) -> Iterator[Problem | SetAside]:
+    """Set aside each problem whose question came before, or is that of one of the `first`, wherever
+    these come; of one with another answer both answers are shown.
     """
     questions: dict[bytes, tuple[str, str]] = {}
+    for problem in first:
+        questions.setdefault(_question_key(problem), (problem.id, _shown_gold(problem)))
     doubtful: dict[str, None] = {}
     for entry in entries:
         if isinstance(entry, SetAside):
             yield entry
             continue
-        text = stable_digest(normalise_question(entry.question))[:16]
-        first, gold = questions.setdefault(text, (entry.id, shortened(entry.answer, _SHOWN_GOLD)))
-        if first == entry.id:
+        here = _shown_gold(entry)
+        name, gold = questions.setdefault(_question_key(entry), (entry.id, here))
+        if name == entry.id:
             yield entry
-        elif _gold_key(gold) == _gold_key(shortened(entry.answer, _SHOWN_GOLD)):
-            yield _aside(entry, "duplicate question", f"the same question as {first}")
+        elif _gold_key(gold) == _gold_key(here):
+            yield _aside(entry, "duplicate question", f"the same question as {name}")
         else:
-            doubtful[first] = None
-            here = shortened(entry.answer, _SHOWN_GOLD)
-            detail = f"{here!r} here, {gold!r} there: the same question as {first}"
+            doubtful[name] = None
+            detail = f"{here!r} here, {gold!r} there: the same question as {name}"
             yield _aside(entry, "duplicate question, unequal golds", detail)
     if doubtful:
         logger.warning(
@@ -430,6 +460,14 @@ def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Proble
 # Of a gold that is shown beside another one.
 _SHOWN_GOLD = 60
 _MOST_NAMES = 5
+
+
+def _question_key(problem: Problem) -> bytes:
+    return stable_digest(normalise_question(problem.question))[:16]
+
+
+def _shown_gold(problem: Problem) -> str:
+    return shortened(problem.answer, _SHOWN_GOLD)
 
 
 def _gold_key(gold: str) -> str:
@@ -642,7 +680,7 @@ def without_held_out(
         if benchmark is None:
             yield entry
         else:
-            yield _aside(entry, f"held out: in benchmark {benchmark}", "")
+            yield _aside(entry, f"{HELD_OUT}: in benchmark {benchmark}", "")
 
 
 def check_golds(

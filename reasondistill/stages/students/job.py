@@ -9,6 +9,7 @@ from pathlib import Path
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.records import TrainingFigures
+from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import StopSignal
 
 
@@ -21,6 +22,8 @@ class StudentJob:
     teacher wrote. `snapshots` is how many evenly spaced weights of the training are kept, the last
     of them being the finished model; the student is the same with any number of them. `tokens` is
     where tokenised rows are kept for all students of a run (None: in the student's own folder).
+    `run` is where a student whose examples grew is kept under a name of its own (None: it is
+    refused).
     """
 
     student: StudentSettings
@@ -36,6 +39,7 @@ class StudentJob:
     teacher_trust_remote_code: bool = False
     traces: Path | None = None
     tokens: Path | None = None
+    run: RunFolder | None = None
 
 
 @dataclass(frozen=True)
