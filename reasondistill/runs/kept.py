@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
-from reasondistill.errors import StageError
+from reasondistill.errors import DataError, StageError
 from reasondistill.records import VARIANT
 from reasondistill.runs.layout import RunFolder, StudentFolder
 from reasondistill.runs.remote import left_at_url
@@ -34,9 +34,12 @@ def is_kept(folder: PurePath, manifest: Manifest) -> bool:
 
 
 def kept_students(run: RunFolder) -> Iterator[tuple[StudentFolder, Manifest]]:
-    """The students that were kept, by name."""
+    """The students that were kept, by name. A damaged folder tells of none."""
     for student in run.students():
-        manifest = read_manifest(student.path)
+        try:
+            manifest = read_manifest(student.path)
+        except DataError:
+            continue
         if manifest is not None and is_kept(student.path, manifest):
             yield student, manifest
 
