@@ -407,7 +407,7 @@ def _decisions(
         candidates = (
             candidate
             for candidate in _candidates(*_read(inputs), tools)
-            if candidate.problem.id not in left_out
+            if candidate.trace.problem_id not in left_out
         )
         tools = with_lengths(tools, candidates, examples, verified=verified)
         for decision in decide_all(*_read(inputs), examples, verified=verified, tools=tools):
