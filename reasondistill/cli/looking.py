@@ -28,7 +28,7 @@ from reasondistill.errors import StageError
 if TYPE_CHECKING:
     from reasondistill.pipeline import StageState
 
-_COLOURS = {"complete": "green", "partial": "yellow", "stale": "red", "new": "dim"}
+_COLOURS = {"complete": "green", "partial": "yellow", "stale": "red", "new": "dim", "kept": "dim"}
 
 
 @app.command(epilog="Example:\n\n  reasondistill show demo")

@@ -34,6 +34,9 @@ from reasondistill.records import Leak, NearDuplicate, Problem, SetAside
 from reasondistill.runs import layout, store
 from reasondistill.runs.figures import LOOK_ALIKE
 
+# Begins the reason of a problem whose question stands in a benchmark.
+HELD_OUT = "held out"
+
 # Of a gold that is shown beside another one.
 SHOWN_GOLD = 60
 _MOST_NAMES = 5
@@ -53,7 +56,7 @@ def as_set_aside(problem: Problem, reason: str, detail: str = "") -> SetAside:
 
 def held_out_reason(benchmark: str) -> str:
     """Of a problem whose question is one of a benchmark's."""
-    return f"held out: in benchmark {benchmark}"
+    return f"{HELD_OUT}: in benchmark {benchmark}"
 
 
 def leak_reason(leak: Leak, settings: DecontaminateSettings) -> str:
@@ -61,8 +64,8 @@ def leak_reason(leak: Leak, settings: DecontaminateSettings) -> str:
     if leak.method == "equal":
         return held_out_reason(leak.benchmark)
     if leak.method == "near":
-        return f"held out: near a question of {leak.benchmark}"
-    return f"held out: {settings.n_gram} words of a question of {leak.benchmark}"
+        return f"{HELD_OUT}: near a question of {leak.benchmark}"
+    return f"{HELD_OUT}: {settings.n_gram} words of a question of {leak.benchmark}"
 
 
 def shown_gold(problem: Problem) -> str:
@@ -102,18 +105,24 @@ class Comparing:
     """Sets aside the problems that hold a question of `held_out`, then those that are all but the
     same as an earlier one, where the tables of `[problems]` ask for it.
 
-    Of near-duplicates the first in the order of the sources stays. `leaks` counts the pairs of each
-    benchmark by the way in which they were found; look-alikes are kept.
+    Of near-duplicates the first in the order of the sources stays, but those that are `first` stand
+    before all others and are near-duplicates of none. `leaks` counts the pairs of each benchmark by
+    the way in which they were found; look-alikes are kept.
     """
 
     def __init__(
-        self, settings: ComparedProblems, held_out: Sequence[HeldOut], folder: Path
+        self,
+        settings: ComparedProblems,
+        held_out: Sequence[HeldOut],
+        folder: Path,
+        first: Iterable[Problem] = (),
     ) -> None:
         self.decontaminate = settings.decontaminate
         self.near_duplicates = settings.near_duplicates
         self.leaks: dict[str, Counter[str]] = {}
         self._held_out = held_out
         self._folder = folder
+        self._first = {problem.id: problem for problem in first}
         # The problems that stand for others, and how many these are.
         self._clusters: Counter[str] = Counter()
 
@@ -182,8 +191,10 @@ class Comparing:
         from reasondistill.curation.near_duplicates import near_duplicates
         from reasondistill.curation.shingles import Text
 
+        others = (problem for problem in _problems(entries) if problem.id not in self._first)
+        problems = chain(self._first.values(), others)
         found = near_duplicates(
-            (Text(problem.id, problem.question) for problem in _problems(entries)),
+            (Text(problem.id, problem.question) for problem in problems),
             threshold=settings.threshold,
             words=settings.words,
             numbers=settings.numbers,
@@ -192,8 +203,9 @@ class Comparing:
 
         def watched() -> Iterator[NearDuplicate]:
             for one in found:
-                self._clusters[one.of] += 1
-                yield one
+                if one.id not in self._first:
+                    self._clusters[one.of] += 1
+                    yield one
 
         count = store.write_records(self._folder / layout.NEAR_DUPLICATES, watched())
         logger.info("%d problems are near-duplicates of %d that stay", count, len(self._clusters))
@@ -202,7 +214,7 @@ class Comparing:
         self, entries: Iterable[Problem | SetAside], settings: NearDuplicateSettings
     ) -> Iterator[Problem | SetAside]:
         """The entries, of which these are set aside."""
-        golds: dict[str, str] = {}
+        golds = {name: shown_gold(problem) for name, problem in self._first.items()}
         doubtful: dict[str, None] = {}
         path = self._folder / layout.NEAR_DUPLICATES
         for entry, found in _beside(entries, path, NearDuplicate):

@@ -25,6 +25,7 @@ from reasondistill.pipeline.runs import (
 from reasondistill.pipeline.status import folder_of, settle
 from reasondistill.pipeline.tasks import measures_all
 from reasondistill.runs.layout import MANIFEST
+from reasondistill.runs.samples import drawn_problems
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import Manifest, StopSignal
 from reasondistill.stages.students.processes import is_first
@@ -87,6 +88,7 @@ def do_problems(run: Run, task: Task, stop: StopSignal) -> Manifest:
             run.stage("problems"),
             pool=pool,
             held_out=held_out,
+            drawn=partial(drawn_problems, run.stage("traces")),
             keep_old=run.keep_old,
             base=run.source.parent,
         )
@@ -191,6 +193,7 @@ def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
         settings=run.cluster.train,
         snapshots=run.pipeline.evals.checkpoints.count,
         steps_like=copied_folder,
+        run=run.layout,
     )
     return students.run_student(job, stop=stop, keep_old=run.keep_old)
 

@@ -151,7 +151,7 @@ def _sample(run: Run, cells: list[Cell], stop: StopSignal, share: Share | None) 
                 folder,
                 serving,
                 session,
-                limit=cell.limit,
+                limit=traces.as_many_problems_as_stand(cell.limit, folder),
             )
             if manifest.status == "complete":
                 with_environment(folder, manifest)
@@ -229,6 +229,7 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         about=[about_model(run, name, model) for name, model in measured.items()],
         reference=next(iter(run.pipeline.against()), None),
         greedy=greedy_models(run, measured),
+        limit=run.pipeline.evals.limit,
     )
     failures_allowed = run.pipeline.evals.failures_allowed
     return evals.collect(run.stage("evals"), plan, pool, failures_allowed=failures_allowed)

@@ -26,6 +26,8 @@ from reasondistill.pipeline.runs import Run, benchmarks, located
 from reasondistill.runs.store import read_manifest
 
 _SAMPLING = set(SamplingSettings.model_fields)
+# What a teacher without a name is called where it is the only one.
+_ONLY_TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,14 @@ def served_student(run: Run, student: StudentSettings) -> SampledModel:
 def served_teachers(run: Run) -> dict[str, SampledModel]:
     """The teachers that can be asked anything: not the reference solutions, not a script."""
     able = [model for model in run.pipeline.teachers if model.capabilities.answers_anything]
+    # Of the teacher that was the only one before another came, too.
+    measured = {cell.name for cell in run.layout.evals.cells()}
     served: dict[str, SampledModel] = {}
     for teacher in able:
         name = teacher.name
-        if not name and len(able) == 1:
-            name = "teacher"
+        was_alone = teacher is able[0] and _ONLY_TEACHER in measured
+        if not name and (len(able) == 1 or was_alone):
+            name = _ONLY_TEACHER
         elif not name:
             last_part = teacher.model.rpartition("/")[2]
             # A word of a task's command, which begins with no dash.

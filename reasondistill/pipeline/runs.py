@@ -34,6 +34,7 @@ from reasondistill.runs.layout import (
     RUN,
     SETTLED,
     STAGES,
+    TRACES,
     RunFolder,
 )
 from reasondistill.runs.remote import is_weights
@@ -128,7 +129,8 @@ _READS = {
     "traces": ("problems",),
     "verdicts": ("problems", "traces"),
     "examples": ("problems", "traces", "verdicts"),
-    "students": ("problems", "traces", "examples"),
+    # A student that is trained anew is kept, with what was measured of it.
+    "students": ("problems", "traces", "examples", "evals"),
     "evals": ("problems", "students"),
 }
 
@@ -145,10 +147,12 @@ def is_needed(task: Task, name: str) -> bool:
         return not is_weights(name)
     if top not in FOLDERS.values():
         return top in (RUN, SETTLED)
+    parts = rest.split("/")
+    if task.stage == "problems" and top == FOLDERS["traces"]:
+        return parts[-1].startswith(TRACES)  # which problems have traces
     read = {FOLDERS[stage] for stage in (task.stage, *_READS[task.stage])}
     if top not in read:
         return False
-    parts = rest.split("/")
     if PARTS in parts and task.share is not None and task.share.role == "work":
         # Not what other workers write.
         mark = f"w{task.share.number}-"

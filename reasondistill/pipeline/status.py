@@ -18,6 +18,7 @@ from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.figures import ProblemsFigures, TracesFigures, VerdictsFigures
+from reasondistill.runs.kept import is_kept, kept_students
 from reasondistill.runs.metrics import WorkLine
 from reasondistill.runs.missing import read_missing
 from reasondistill.runs.remote import left_at_url
@@ -41,7 +42,8 @@ class StageState:
     """One line of `show`: `state` is new, partial, complete, `stale (…)` with what has changed
     since, or damaged.
 
-    `peak_memory_gib` is what the process that finished it held at most, 0 where it is not known.
+    Of a student that was trained anew the earlier one is `kept (…)`. `peak_memory_gib` is what the
+    process that finished it held at most, 0 where it is not known.
     `missing` says of each folder of samples in the stage what is lost or refused, why, and what to
     do, and which file is damaged; `sources` of each of several sources of problems what its rows
     became.
@@ -66,6 +68,8 @@ def stage_states(run: Run) -> list[StageState]:
             continue
         for student in run.pipeline.all_students():
             folders[f"students/{student.name}"] = run.layout.student(student.name).path
+        for kept, _ in kept_students(run.layout):
+            folders[f"students/{kept.path.name}"] = kept.path
     # What the pipeline file no longer names may be damaged; its own folders are read below.
     manifests = read_manifests(run.layout, skips_damaged=True)
     outputs = outputs_of(run.layout, manifests)
@@ -88,7 +92,9 @@ def _state(
     damages = tuple(damages_of(run, folder))
     if damages:
         return StageState(name, "damaged", {}, {}, 0.0, (*missing, *damages))
-    state = manifest.status
+    state: str = manifest.status
+    if place.startswith(layout.FOLDERS["students"]) and is_kept(folder, manifest):
+        state = f"kept (an earlier {manifest.section['name']})"
     changed = changed_inputs(place, manifest, outputs)
     if changed:
         state = f"stale ({', '.join(changed)} changed)"
@@ -304,7 +310,7 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     benchmark and model.
     """
     here = run.layout
-    files = [here.problems, here.set_aside, here.near_duplicates, here.leaks]
+    files = [here.problems, here.set_aside, here.left_out, here.near_duplicates, here.leaks]
     files += [here.traces, here.fewer, here.verdicts]
     files += [here.examples, here.dropped, here.suspects, here.unverified]
     benchmarks = list(here.evals.benchmarks())

@@ -88,7 +88,8 @@ class ProblemsFigures(Figures):
     """The source of the problems, or `sources` where there are several. A benchmark also has
     `content`, the hash of its rows, and `corrected`, how many answers its errata replace. `noticed`
     counts rows by what is odd with them and no reason to set them aside. `leaks` counts the pairs
-    in leaks.jsonl by benchmark and by the way in which they were found, or LOOK_ALIKE.
+    in leaks.jsonl by benchmark and by the way in which they were found, or LOOK_ALIKE. Of
+    `left_out` problems, which have traces, no more examples are made.
     """
 
     dataset: str = ""
@@ -100,6 +101,7 @@ class ProblemsFigures(Figures):
     noticed: Mapping[str, Int64] = {}
     sources: Sequence[SourceFigures] = ()
     leaks: Mapping[str, Mapping[str, Int64]] = {}
+    left_out: Int64 = 0
 
 
 class EngineFigures(LenientRecord):

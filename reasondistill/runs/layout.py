@@ -50,6 +50,9 @@ SET_ASIDE = "set_aside.jsonl"
 NEAR_DUPLICATES = "near_duplicates.jsonl"
 LEAKS = "leaks.jsonl"
 LEAKS_MARKDOWN = "leaks.md"
+# Problems with traces of which no more examples are made: a benchmark has them now, or they lie
+# beyond the limit.
+LEFT_OUT = "left_out.jsonl"
 TRACES = "traces.jsonl"
 # What was begun and is not finished: gone when the stage is.
 UNFINISHED = "unfinished.jsonl"
@@ -103,7 +106,7 @@ REPORT_PAGE = "report.html"
 # and what only a process reads that is at work. Anything else in a stage folder is somebody else's.
 STAGE_FILES = frozenset(
     {
-        *(METRICS, PROBLEMS, SET_ASIDE, NEAR_DUPLICATES, LEAKS, LEAKS_MARKDOWN),
+        *(METRICS, PROBLEMS, SET_ASIDE, LEFT_OUT, NEAR_DUPLICATES, LEAKS, LEAKS_MARKDOWN),
         *(TRACES, SERVERS, FEWER, TOPK, VERDICTS, JUDGE_REPLIES),
         *(VOTED_LABELS, EXAMPLES, DROPPED, SUSPECTS, UNVERIFIED, DATASET, EXPORTS),
         *(
@@ -355,6 +358,10 @@ class RunFolder:
     def leaks(self) -> Path:
         """Problems beside the questions of benchmarks that they hold."""
         return self.stage("problems") / LEAKS
+
+    def left_out(self) -> Path:
+        """Problems with traces of which no more examples are made."""
+        return self.stage("problems") / LEFT_OUT
 
     @property
     def traces(self) -> Path:

@@ -16,8 +16,10 @@ from pydantic import FiniteFloat, ValidationError
 
 from reasondistill.errors import DataError
 from reasondistill.records import Completion, Natural
+from reasondistill.runs.layout import TRACES
 from reasondistill.runs.lenient import LenientRecord
-from reasondistill.runs.store import read_rows
+from reasondistill.runs.store import read_keys, read_rows
+from reasondistill.runs.work_sharing import worker_folders
 
 
 class _Lengths(LenientRecord):
@@ -47,6 +49,16 @@ def read_samples(path: Path) -> Iterator[dict[str, Any]]:
         except ValidationError as error:
             raise _not_a_trace(f"{path}:{number}", error) from error
         yield row
+
+
+def drawn_problems(folder: Path) -> set[str]:
+    """The problems that have a trace in a folder of traces, or in what its workers have drawn."""
+    names: set[str] = set()
+    for part in (folder, *worker_folders(folder)):
+        path = part / TRACES
+        if path.exists():
+            names.update(trace_id.rpartition(":")[0] for trace_id in read_keys(path))
+    return names
 
 
 def completion_of(row: Mapping[str, Any], path: Path) -> Completion:

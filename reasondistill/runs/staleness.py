@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from reasondistill.errors import DataError
+from reasondistill.runs.kept import is_kept
 from reasondistill.runs.layout import FOLDERS, UNVERIFIED, RunFolder
 from reasondistill.runs.store import Manifest, content_of, read_manifest, verify_below
 
@@ -63,9 +64,13 @@ def outputs_of(run: RunFolder, manifests: Mapping[str, Manifest]) -> dict[str, s
 def changed_inputs(place: str, manifest: Manifest, outputs: Mapping[str, str]) -> dict[str, str]:
     """The inputs of the stage folder at `place` that have changed: each one's name → its place.
 
-    An input whose place has no output now does not count as changed.
+    An input whose place has no output now does not count as changed; a student that was kept when
+    its name was trained anew is what it was.
     """
     changed: dict[str, str] = {}
+    is_student = manifest.identity["stage"] == "students"
+    if is_student and is_kept(PurePosixPath(place), manifest):
+        return changed
     inputs: Mapping[str, str] = manifest.identity["inputs"]
     for name, recorded in inputs.items():
         for source in _places_of(name, place):

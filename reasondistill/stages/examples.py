@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 from pathlib import Path
+from typing import Any
 
 from reasondistill.config import ExampleSettings
 from reasondistill.curation import export
@@ -51,6 +52,7 @@ from reasondistill.records import (
     Graded,
     Message,
     Problem,
+    SetAside,
     Split,
     SuspectGold,
     Trace,
@@ -59,6 +61,7 @@ from reasondistill.records import (
 from reasondistill.runs import layout, store
 from reasondistill.runs.figures import ProblemsFigures, SourceFigures
 from reasondistill.runs.graded import read_graded
+from reasondistill.runs.growth import stood_in
 
 VERSION = 1
 
@@ -70,6 +73,8 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 # fit in 100 MB.
 _BATCH = 32
 NOT_SELECTED = "not selected"
+# The input that names the problems of which no more examples are made.
+_LEFT_OUT = "left_out"
 _TELL_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -85,6 +90,17 @@ class ExampleInputs:
     traces: Path
     verdicts: Path
     open_pool: OpenPool = new_pool
+
+    @property
+    def left_out(self) -> Path:
+        """Of which problems that have traces no more examples are made."""
+        return self.problems / layout.LEFT_OUT
+
+    def reasons_left_out(self) -> dict[str, str]:
+        """Why no example is made of a problem, by its id."""
+        if not self.left_out.exists():
+            return {}
+        return {entry.id: entry.reason for entry in store.read_records(self.left_out, SetAside)}
 
     def manifests(self) -> dict[str, store.Manifest]:
         """What each stage has finished. Raises StageError for one that is not finished."""
@@ -115,8 +131,19 @@ def run_examples(
     started = time.monotonic()
     export.require_parquet()
     manifests = inputs.manifests()
-    identity = _identity(examples, prompt, manifests)
-    if store.open_stage(folder, identity, derived=True, keep_old=keep_old) == "complete":
+    identity = _identity(examples, prompt, manifests, inputs)
+    outputs: list[str] = []
+    if (folder / UNVERIFIED).exists():  # what an `unverified` student has learnt from
+        outputs.append(store.content_of(folder, [UNVERIFIED]))
+    opened = store.open_stage(
+        folder,
+        identity,
+        has_grown=_has_grown(inputs),
+        outputs=outputs,
+        derived=True,
+        keep_old=keep_old,
+    )
+    if opened == "complete":
         if unverified:
             done = store.require_complete(folder)
             is_other = done.fingerprint != identity.fingerprint
@@ -160,13 +187,18 @@ def run_examples(
 
 
 def _identity(
-    examples: ExampleSettings, prompt: NamedPrompt, manifests: Mapping[str, store.Manifest]
+    examples: ExampleSettings,
+    prompt: NamedPrompt,
+    manifests: Mapping[str, store.Manifest],
+    inputs: ExampleInputs,
 ) -> store.Identity:
     """Exports are views of the examples and no part of what they are: another one must not make
-    anybody train again.
+    anybody train again. Which problems are left out counts.
     """
     section = examples.model_dump(mode="json", exclude={"export"}) | {"prompt": prompt.tag}
     outputs = {name: manifest.output for name, manifest in manifests.items()}
+    if store.count_lines(inputs.left_out):
+        outputs[_LEFT_OUT] = store.content_of(inputs.problems, [layout.LEFT_OUT])
     for tokenizer in tokenizers_of(examples):
         found = tokenizer_identity(tokenizer.name, tokenizer.revision)
         asked = tokenizer.name
@@ -176,10 +208,25 @@ def _identity(
     return store.Identity("examples", VERSION, section, outputs)
 
 
+def _has_grown(inputs: ExampleInputs) -> store.HasGrown:
+    """Whether a changed input is what it was and more: the examples are made anew all the same, and
+    a student of those before learns that they grew.
+    """
+    stood: dict[str, frozenset[str]] = {}
+    for name in ("problems", "traces", "verdicts"):
+        stood[name] = stood_in(getattr(inputs, name))
+
+    def is_growth(name: str, old: Any, new: Any) -> bool:
+        key = name.removeprefix("inputs.")
+        return key == _LEFT_OUT or old in stood.get(key, ())
+
+    return is_growth
+
+
 def remove_outputs(folder: Path) -> None:
     """Remove what an earlier call wrote into the folder; its manifest stays."""
     for name in (EXAMPLES, DROPPED, SUSPECTS, UNVERIFIED):
-        (folder / name).unlink(missing_ok=True)
+        store.remove_with_list(folder / name)
     for name in (DATASET, EXPORTS):
         shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -359,10 +406,25 @@ def make_examples(
 def _decisions(
     inputs: ExampleInputs, examples: ExampleSettings, *, verified: bool = True
 ) -> Iterator[Decision]:
+    left_out = inputs.reasons_left_out()
     with opened_tools(inputs.open_pool, token_counter) as tools:
-        candidates = _candidates(*_read(inputs), tools)
+        candidates = (
+            candidate
+            for candidate in _candidates(*_read(inputs), tools)
+            if candidate.trace.problem_id not in left_out
+        )
         tools = with_lengths(tools, candidates, examples, verified=verified)
-        yield from decide_all(*_read(inputs), examples, verified=verified, tools=tools)
+        for decision in decide_all(*_read(inputs), examples, verified=verified, tools=tools):
+            yield _without_left_out(decision, left_out)
+
+
+def _without_left_out(decision: Decision, left_out: Mapping[str, str]) -> Decision:
+    """Nothing is kept of a problem that a benchmark has, or that lies beyond the limit."""
+    reason = left_out.get(decision.problem.id)
+    if reason is None:
+        return decision
+    reasons = dict.fromkeys((pair.trace.id for pair in decision.pairs), reason)
+    return replace(decision, reasons=reasons)
 
 
 def _read(inputs: ExampleInputs) -> tuple[Iterator[Graded], Iterator[Problem]]:

@@ -24,7 +24,7 @@ import re
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -71,6 +71,13 @@ from reasondistill.curation.comparing import (
 )
 from reasondistill.curation.figures import figure_of
 from reasondistill.curation.golds import REMEDIES, SOLUTION, fault_in_gold
+from reasondistill.curation.growing import (
+    Standing,
+    all_made,
+    may_grow,
+    open_grown,
+    write_left_out,
+)
 from reasondistill.curation.noticed import Noticed
 from reasondistill.curation.packed import without_packing
 from reasondistill.curation.rows import (
@@ -130,6 +137,7 @@ def run_problems(
     *,
     pool: Grader,
     held_out: Sequence[HeldOut] = (),
+    drawn: Callable[[], Container[str]] = frozenset[str],
     keep_old: bool = False,
     base: Path | None = None,
 ) -> store.Manifest:
@@ -137,8 +145,11 @@ def run_problems(
 
     A problem whose question is one of `held_out` is set aside; one that holds such a question, or
     one of a named file, or is all but the same as an earlier problem, where the source asks for it:
-    leaks.jsonl, leaks.md and near_duplicates.jsonl say then what was found. Raises ConfigError and
-    DataError for a source that cannot be used, also when no row of it makes a problem.
+    leaks.jsonl, leaks.md and near_duplicates.jsonl say then what was found. Problems that stand
+    stay when more of them are asked for, or less, and those that are `drawn`, which have traces,
+    whatever else has their question (curation.growing). Raises ConfigError and DataError for a
+    source that cannot be used, also when no row of it makes a problem, and DriftError when one that
+    stands is not among them any more.
     """
     started = time.monotonic()
     texts = equal_texts(held_out)
@@ -147,18 +158,35 @@ def run_problems(
     if source.decontaminate is not None:
         others["decontaminate"] = compared_with(source.decontaminate, held_out, base)
     identity = _identity(source, places, others)
-    if store.open_stage(folder, identity, keep_old=keep_old) == "complete":
+    standing: Standing | None = None
+    if may_grow(folder, identity, keep_old=keep_old):
+        standing = Standing.of(folder, identity, drawn())
+    elif store.open_stage(folder, identity, keep_old=keep_old) == "complete":
         return store.require_complete(folder)
     readings = open_all(source, places)
-    entries = without_duplicates(_all_entries(readings))
+    entries = _all_entries(readings)
+    with_traces: tuple[Problem, ...] = ()
+    if standing is not None:
+        entries = standing.seen(entries)
+        with_traces = tuple(standing.with_traces())
+    entries = without_duplicates(entries, first=with_traces)
     if source.decontaminate is None:
         entries = without_held_out(entries, texts)
     else:
         held_out = list(held_out)
         for name in source.decontaminate.files:
             held_out += held_out_of_file(source.decontaminate, name, base)
-    comparing = Comparing(source, held_out, folder)
-    return _write(readings, entries, folder, pool, started, comparing=comparing)
+    # Of near-duplicates one stays whose gold can be graded.
+    checked = check_golds(entries, pool)
+    comparing = Comparing(source, held_out, folder, first=with_traces)
+    if standing is None:
+        sifted = comparing.sifted(checked)
+        return _write(readings, sifted, folder, started, comparing=comparing)
+    # All of them before anything is written: what stands is only let go of when it comes again.
+    with all_made(checked, folder) as made:
+        open_grown(folder, identity, standing)
+        grown = standing.kept(comparing.sifted(made))
+        return _write(readings, grown, folder, started, comparing=comparing, standing=standing)
 
 
 def run_benchmark(
@@ -211,7 +239,8 @@ def run_benchmark(
     corrected = sum(erratum.answer is not None for erratum in benchmark.errata)
     figures = ProblemsFigures(content=content, corrected=corrected)
     different = without_duplicates(entries)
-    manifest = _write([reading], different, folder, pool, started, figures)
+    checked = check_golds(different, pool)
+    manifest = _write([reading], checked, folder, started, of_benchmark=figures)
     if manifest.dropped:
         reasons = "; ".join(f"{reason} ({count:,})" for reason, count in manifest.dropped.items())
         lost = sum(manifest.dropped.values())
@@ -230,16 +259,13 @@ def _write(
     readings: Sequence[Reading],
     entries: Iterable[Problem | SetAside],
     folder: Path,
-    pool: Grader,
     started: float,
+    *,
     of_benchmark: ProblemsFigures | None = None,
     comparing: Comparing | None = None,
+    standing: Standing | None = None,
 ) -> store.Manifest:
-    """Check the golds, compare, write both files and finish the stage."""
-    checked = check_golds(entries, pool)
-    if comparing is not None:
-        # Only now: of near-duplicates one stays whose gold can be graded.
-        checked = comparing.sifted(checked)
+    """Write both files, and a third where problems that stand are left out; finish the stage."""
     dropped: Counter[str] = Counter()
     of_sources = SourceCounts()
     first: SetAside | None = None
@@ -248,7 +274,7 @@ def _write(
 
         def kept() -> Iterator[Problem]:
             nonlocal first
-            for entry in checked:
+            for entry in entries:
                 of_sources.add(entry)
                 if isinstance(entry, Problem):
                     yield entry
@@ -275,6 +301,10 @@ def _write(
         figures = figures.joined(of_benchmark)
     if comparing is not None and comparing.leaks:
         figures = figures.joined(ProblemsFigures(leaks=comparing.leaks))
+    if standing is not None:
+        write_left_out(folder, standing)
+        if standing.left_out:
+            figures = figures.joined(ProblemsFigures(left_out=len(standing.left_out)))
     counts = {"in": out + dropped.total(), "out": out}
     seconds = time.monotonic() - started
     return store.finish_stage(
@@ -602,30 +632,37 @@ def _bounded(rows: Iterator[Row], dataset: str) -> Iterator[Row]:
         yield row
 
 
-def without_duplicates(entries: Iterable[Problem | SetAside]) -> Iterator[Problem | SetAside]:
-    """Set aside each problem whose question came before; of one with another answer both answers
-    are shown.
+def without_duplicates(
+    entries: Iterable[Problem | SetAside], first: Iterable[Problem] = ()
+) -> Iterator[Problem | SetAside]:
+    """Set aside each problem whose question came before, or is that of one of the `first`, wherever
+    these come; of one with another answer both answers are shown.
     """
     questions: dict[bytes, tuple[str, str]] = {}
+    for problem in first:
+        questions.setdefault(_question_key(problem), (problem.id, shown_gold(problem)))
     doubtful: dict[str, None] = {}
     for entry in entries:
         if isinstance(entry, SetAside):
             yield entry
             continue
-        text = stable_digest(normalise_question(entry.question))[:16]
         here = shown_gold(entry)
-        first, gold = questions.setdefault(text, (entry.id, here))
-        sources = repeats(entry, first)
-        if first == entry.id:
+        name, gold = questions.setdefault(_question_key(entry), (entry.id, here))
+        sources = repeats(entry, name)
+        if name == entry.id:
             yield entry
         elif are_equal_golds(gold, here):
-            detail = f"the same question as {first}"
+            detail = f"the same question as {name}"
             yield as_set_aside(entry, f"duplicate question{sources}", detail)
         else:
-            doubtful[first] = None
-            detail = f"{here!r} here, {gold!r} there: the same question as {first}"
+            doubtful[name] = None
+            detail = f"{here!r} here, {gold!r} there: the same question as {name}"
             yield as_set_aside(entry, f"duplicate question, unequal golds{sources}", detail)
     warn_of_unequal_golds("questions", doubtful)
+
+
+def _question_key(problem: Problem) -> bytes:
+    return stable_digest(normalise_question(problem.question))[:16]
 
 
 def new_id(source: ProblemSource, opened: OpenedRows, row: Row, taken: set[str]) -> str:

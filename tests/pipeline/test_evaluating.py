@@ -146,6 +146,16 @@ def test_fewer_samples_than_are_there_are_no_reason_to_draw_again(workplace: Pat
     assert {row["k"] for row in scores_of(workplace).values()} == {1}
 
 
+def test_a_lower_limit_reads_the_first_problems_of_those_that_are_there(workplace: Path) -> None:
+    measure(workplace)
+    before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}
+    for limit, n in (("4", 4), ("2", 2), ("6", 6)):
+        measure(workplace, "--limit", limit)
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        assert {row["n"] for row in scores_of(workplace).values()} == {n}
+    assert scores_of(workplace)["weak", "first", "pass@1"]["mean"] == pytest.approx(2 / 6)
+
+
 def test_a_gold_that_is_put_right_grades_the_same_samples_anew(workplace: Path) -> None:
     measure(workplace)
     before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}

@@ -697,6 +697,13 @@ def test_every_task_sees_which_stages_are_finished(stage: str) -> None:
     assert not is_needed(Task(stage), "7-report/report.html")
 
 
+def test_tasks_see_what_a_run_that_grows_keeps() -> None:
+    assert is_needed(Task("problems"), "2-traces/traces.jsonl")
+    assert is_needed(Task("problems"), "2-traces/parts/a1/w0-x/traces.jsonl")
+    assert not is_needed(Task("problems"), "2-traces/topk/topk.bin")
+    assert is_needed(Task("students", ("sft",)), "6-evals/gsm8k/sft/traces/traces.jsonl")
+
+
 @pytest.mark.parametrize("text", ["often", "0", "-3", "inf"])
 def test_an_interval_that_is_none_is_refused(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -581,9 +581,9 @@ def test_a_finished_stage_is_not_made_again_and_a_changed_file_is_drift(tmp_path
         run_problems(
             from_file(moved / "x.jsonl", answer_after="####"), tmp_path / "out", pool=DigitPool()
         )
-    with pytest.raises(DriftError, match="limit was absent, is 2"):
+    with pytest.raises(DriftError, match="shuffle was false, is true"):
         run_problems(
-            from_file(write_jsonl(moved / "x.jsonl", ROWS), answer_after="####", limit=2),
+            from_file(write_jsonl(moved / "x.jsonl", ROWS), answer_after="####", shuffle=True),
             tmp_path / "out",
             pool=DigitPool(),
         )

@@ -41,6 +41,7 @@ from reasondistill.runs.store.lines import (
     require_all_lines,
 )
 from reasondistill.runs.store.manifests import (
+    HasGrown,
     Identity,
     Manifest,
     StageState,
@@ -105,6 +106,7 @@ __all__ = [
     "AppendedFile",
     "AppendedLines",
     "FileSum",
+    "HasGrown",
     "Identity",
     "Manifest",
     "Shard",

@@ -61,6 +61,8 @@ from reasondistill.runs.store.sums import (
 
 StageState = Literal["new", "partial", "complete"]
 Status = Literal["partial", "complete"]
+# Of a changed key, its old and its new value: whether all that stands goes on standing.
+HasGrown = Callable[[str, Any, Any], bool]
 
 # Where a folder was copied or fetched, its files have other times than those in the manifest: the
 # times at which they were found to be the same. Hidden: each copy has its own.
@@ -97,7 +99,8 @@ class Manifest:
 
     `files` are the sums of the finished files, by their path in the folder; none where an earlier
     version finished it. `peak_memory_gib` is the most memory that the process which finished the
-    stage held, with those that it had started; 0 where an earlier version finished it.
+    stage held, with those that it had started; 0 where an earlier version finished it. `stood` are
+    the outputs that the folder had before it grew: all that they held is still there.
     """
 
     identity: dict[str, Any]
@@ -110,6 +113,7 @@ class Manifest:
     peak_memory_gib: float = 0.0
     environment: dict[str, Any] = field(default_factory=dict)
     content: str = ""
+    stood: list[str] = field(default_factory=list[str])
     files: dict[str, FileSum] = field(default_factory=dict[str, FileSum], compare=False)
 
     def described(self) -> dict[str, Any]:
@@ -118,6 +122,8 @@ class Manifest:
         del values["files"]
         if not self.peak_memory_gib:  # of an earlier version: it stays what it was
             del values["peak_memory_gib"]
+        if not self.stood:
+            del values["stood"]
         return values
 
     @property
@@ -195,6 +201,9 @@ def require_types(manifest: Manifest) -> None:
         _require(name, number, int, float)
         if not math.isfinite(number):
             raise ValueError(f"{name} is {number}, no number")
+    _require("stood", manifest.stood, list)
+    for name in manifest.stood:
+        _require("stood", name, str)
     for name, known_sum in manifest.files.items():
         _require(f"files.{name}.digests", known_sum.digests, str)
         for part in ("size", "time", "block"):
@@ -227,7 +236,13 @@ def _require_section(section: Mapping[str, Any]) -> None:
 
 # A larger number is no count of anything.
 _MOST = (1 << 63) - 1
-_KINDS: Mapping[type, str] = {dict: "object", str: "text", int: "whole number", float: "number"}
+_KINDS: Mapping[type, str] = {
+    dict: "object",
+    list: "list",
+    str: "text",
+    int: "whole number",
+    float: "number",
+}
 
 
 def _require(name: str, value: object, *kinds: type) -> None:
@@ -261,6 +276,8 @@ def open_stage(
     identity: Identity,
     *,
     grows: tuple[str, ...] = (),
+    has_grown: HasGrown = lambda name, old, new: False,
+    outputs: Iterable[str] = (),
     derived: bool = False,
     remade: bool = False,
     keep_old: bool = False,
@@ -270,7 +287,9 @@ def open_stage(
     """Return whether the folder is new, partial or complete for this identity, and claim it.
 
     `grows` names section keys (dotted) that may be raised without starting over: the stage is then
-    partial and is topped up. `beside` names files and folders that do not belong to this stage
+    partial and is topped up. `has_grown` says of the other changed keys whether all that stands
+    goes on standing; the folder's output before, and `outputs` by which it was known besides, stay
+    in its manifest (`stood`). `beside` names files and folders that do not belong to this stage
     (evals: one folder per benchmark) or that its next making uses too: they are left alone. A
     `derived` stage is cheap and a pure function of its inputs: when only its *inputs* changed it is
     emptied and made again. A `remade` stage is made again after any change: the stages made from it
@@ -287,6 +306,7 @@ def open_stage(
         )
     remove_leftovers(folder.glob(".*.tmp"))
     old = read_manifest(folder)
+    stood: list[str] = []
     if old is None:
         strangers: list[str] = []
         if folder.exists():
@@ -305,16 +325,17 @@ def open_stage(
     elif old.fingerprint == identity.fingerprint:
         if old.status == "complete":
             return _left_as_it_is(folder, old, beside)
-        state = "partial"
+        state, stood = "partial", old.stood
     else:
         changed = changed_keys(old.identity, identity.to_dict())
         if keep_old and old.status == "complete":
             return _left_as_it_is(folder, old, beside)
-        if all(_grew(name, a, b, grows) for name, a, b in changed):
+        if all(_grew(name, a, b, grows) or has_grown(name, a, b) for name, a, b in changed):
             require_no_links_below(folder)
+            state, stood = "partial", old.stood
             if old.status == "complete":
                 _go_on_from(folder, old)
-            state = "partial"
+                stood = list(dict.fromkeys([*stood, old.output, *outputs]))
         elif remade or (
             derived
             and all(name.startswith("inputs.") or name == "version" for name, _, _ in changed)
@@ -327,7 +348,11 @@ def open_stage(
     require_no_links_below(folder)
     mend_all(folder)
     begun = Manifest(
-        identity.to_dict(), identity.fingerprint, "partial", environment=dict(environment or {})
+        identity.to_dict(),
+        identity.fingerprint,
+        "partial",
+        environment=dict(environment or {}),
+        stood=stood,
     )
     write_manifest(folder, begun)
     return state

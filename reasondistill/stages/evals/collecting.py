@@ -20,6 +20,8 @@ from reasondistill.runs.store import (
     MANIFEST,
     Identity,
     Manifest,
+    content_of,
+    count_lines,
     finish_stage,
     open_stage,
     require_complete,
@@ -51,6 +53,14 @@ def collect(
     inputs = {"asked": plan.fingerprint(pool.policy), **_outputs(evals_folder, wanted)}
     if plan.training is not None:
         inputs["training"] = require_complete(plan.training.parent).output
+        left_out = plan.training.with_name(layout.LEFT_OUT)
+        if count_lines(left_out):
+            inputs["left_out"] = content_of(left_out.parent, [left_out.name])
+    if plan.limit is not None:
+        cells = (evals_folder / benchmark / model / "traces" for benchmark, model in wanted)
+        asked = [require_complete(cell).section.get("limit", 0) for cell in cells]
+        if any(count > plan.limit for count in asked):  # an earlier limit was larger
+            inputs["limit"] = str(plan.limit)
     # All of it is an input, nothing a setting: a new model remakes the cheap tables instead of
     # stopping with a drift.
     identity = Identity("evals", VERSION, {}, inputs)
@@ -61,7 +71,7 @@ def collect(
         return require_complete(evals_folder)
 
     sheets: dict[tuple[str, str], Sheet] = {}
-    records = _join(evals_folder, wanted, sheets, failures_allowed)
+    records = _join(evals_folder, wanted, sheets, failures_allowed, limit=plan.limit)
     total = write_records(evals_folder / RECORDS, records)
     summary = summarise(evals_folder, sheets, plan, pool)
     write_json(evals_folder / SCORES, summary.to_dict())
@@ -113,16 +123,19 @@ def _join(
     wanted: Mapping[tuple[str, str], int],
     sheets: dict[tuple[str, str], Sheet],
     failures_allowed: float,
+    *,
+    limit: int | None,
 ) -> Iterator[EvalRecord]:
     """Yield every record, benchmark by benchmark and model by model, and leave one filled Sheet of
-    each in `sheets`.
+    each in `sheets`. The first `limit` problems of each benchmark count.
     """
     for benchmark in dict.fromkeys(benchmark for benchmark, _ in wanted):
         known = read_problems(folder / benchmark)
         files = EvalsFolder(folder).benchmark(benchmark)
         models = [model for where, model in wanted if where == benchmark]
         problems_of = {
-            model: asked_problems(known, files.cell(model).traces_folder) for model in models
+            model: asked_problems(known, files.cell(model).traces_folder)[:limit]
+            for model in models
         }
         whole = {model: names for model, names in problems_of.items() if STEP not in model}
         _refuse_other_problems(folder / benchmark, whole)

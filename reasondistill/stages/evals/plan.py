@@ -50,7 +50,8 @@ class EvalPlan:
     `groups` maps a name to the models that differ in their seed alone: they are scored and compared
     together too. `about` says who the models are, and `reference` whom the report compares methods
     with; both are handed on as they are. Models in `greedy` answer each problem once, and so
-    do their variants, whatever the others do. `seed` is that of the bootstrap.
+    do their variants, whatever the others do. The first `limit` problems of each benchmark count;
+    more of them on disk are left aside. `seed` is that of the bootstrap.
     """
 
     benchmarks: Mapping[str, int]
@@ -62,6 +63,7 @@ class EvalPlan:
     about: Sequence[MeasuredModel] = ()
     reference: str | None = None
     greedy: Sequence[str] = ()
+    limit: int | None = None
     seed: int = 0
 
     def wanted_samples(self) -> dict[tuple[str, str], int]:

@@ -15,8 +15,9 @@ from reasondistill import statistics
 from reasondistill.curation.overlap import N_GRAM, overlapping
 from reasondistill.grading import GradingPool
 from reasondistill.records import VARIANT, Problem, Score
+from reasondistill.runs import layout
 from reasondistill.runs.scores import BootstrapInterval, Overlap, PromptSpread, ScoresFile
-from reasondistill.runs.store import read_records
+from reasondistill.runs.store import read_keys, read_records
 from reasondistill.stages.evals.comparing import Sheets, differences
 from reasondistill.stages.evals.outcomes import Sheet, read_problems
 from reasondistill.stages.evals.plan import EvalPlan
@@ -103,11 +104,22 @@ def _problems_asked(
 
 
 def _suspects(problems: Mapping[str, Problem], training: Path | None) -> frozenset[str] | None:
-    """The problems that the training set may have given away; None where there is none."""
+    """The problems that the training set may have given away; None where there is none. Of problems
+    that are left out no example was made.
+    """
     if training is None:
         return None
+    left_out: frozenset[str] = frozenset()
+    beside = training.with_name(layout.LEFT_OUT)
+    if beside.exists():
+        left_out = frozenset(read_keys(beside))
     questions = {name: problem.question for name, problem in problems.items()}
-    return overlapping(questions, (problem.question for problem in read_records(training, Problem)))
+    trained_on = (
+        problem.question
+        for problem in read_records(training, Problem)
+        if problem.id not in left_out
+    )
+    return overlapping(questions, trained_on)
 
 
 def _prompt_spreads(main: Sheets, sheets: Sheets, plan: EvalPlan) -> Iterator[PromptSpread]:

@@ -509,7 +509,7 @@ def _students(folder: Path) -> Iterator[StudentFolder]:
         record = path / layout.STUDENT
         student: Student | None = None
         if exists_verified(record):
-            student = read_student_record(record)
+            student = read_student_record(record).model_copy(update={"name": path.name})
         yield StudentFolder(path.name, student, TrainingLine.of(path))
 
 

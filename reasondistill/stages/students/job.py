@@ -9,6 +9,7 @@ from pathlib import Path
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.records import TrainingFigures
+from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import StopSignal
 
 
@@ -21,7 +22,8 @@ class StudentJob:
     teacher wrote. `snapshots` is how many evenly spaced weights of the training are kept, the last
     of them being the finished model; the student is the same with any number of them. `tokens` is
     where tokenised rows are kept for all students of a run (None: in the student's own folder).
-    `traces` and `verdicts` stand in the student's card too.
+    `traces` and `verdicts` stand in the student's card too. `run` is where a student whose examples
+    grew is kept under a name of its own (None: it is refused).
     """
 
     student: StudentSettings
@@ -38,6 +40,7 @@ class StudentJob:
     traces: Path | None = None
     tokens: Path | None = None
     verdicts: Path | None = None
+    run: RunFolder | None = None
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from reasondistill.runs.store import (
 from reasondistill.stages.students import processes
 from reasondistill.stages.students.cards import write_cards, write_own_facts
 from reasondistill.stages.students.finished import read_student, remove_checkpoints
+from reasondistill.stages.students.growing import keep_what_stands
 from reasondistill.stages.students.identity import student_identity
 from reasondistill.stages.students.job import StudentJob, TrainingRun
 from reasondistill.stages.students.material import (
@@ -60,7 +61,8 @@ def run_student(
     keep_old: bool = False,
     environment: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Make one student; resume from its last checkpoint when it was interrupted.
+    """Make one student; resume from its last checkpoint when it was interrupted. One whose examples
+    grew is made anew, and the one that stands is kept under a name of its own.
 
     Several processes that train it together all call this; the first one writes. Raises StageError
     when there is nothing to train on, ConfigError for a base without weights or for what so many
@@ -69,6 +71,8 @@ def run_student(
     check_strategy(job.student, job.settings, processes.world_size())
     with processes.together():
         identity = student_identity(job)
+        if not keep_old:
+            processes.on_first(lambda: keep_what_stands(job, identity))
         opened = processes.on_first(
             lambda: open_stage(job.folder, identity, keep_old=keep_old, environment=environment)
         )

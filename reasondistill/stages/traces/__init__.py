@@ -9,13 +9,18 @@ what is missing of it, drawing.py the teachers, workers.py the sharing and finis
 from reasondistill.models.samplers import seed_of
 from reasondistill.models.samplers.opening import OpenSampler
 from reasondistill.stages.traces.sampling import sample_key, sample_traces
-from reasondistill.stages.traces.stage import as_many_as_stand, run_traces
+from reasondistill.stages.traces.stage import (
+    as_many_as_stand,
+    as_many_problems_as_stand,
+    run_traces,
+)
 from reasondistill.stages.traces.teachers import deal
 from reasondistill.stages.traces.workers import chunk_of
 
 __all__ = [
     "OpenSampler",
     "as_many_as_stand",
+    "as_many_problems_as_stand",
     "chunk_of",
     "deal",
     "run_traces",

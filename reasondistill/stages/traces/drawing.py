@@ -220,7 +220,7 @@ def score_others(job: TraceJob) -> None:
     if scorer is None:
         return
     others: set[str] = set()
-    hands = deal_problems(job.traces, job.problems)
+    hands = deal_problems(job)
     for model, hand in zip(job.traces.teachers, hands, strict=True):
         if not model.capabilities.gives_logprobs:
             others.update(problem.id for problem in hand)

@@ -68,6 +68,14 @@ def settled_ids(path: Path) -> set[str]:
     return {row["id"] for row in rows if not is_lost(row["completion"])}
 
 
+def drawn_by(path: Path) -> dict[str, str]:
+    """Which model has drawn each problem that has a sample which did not fail."""
+    if not path.exists():
+        return {}
+    whole = (row for row in read_samples(path) if not is_failed(row["completion"]))
+    return {row["problem_id"]: row["model"] for row in whole}
+
+
 def drop_overtaken(path: Path) -> None:
     """Take out the lines of failed samples that were drawn again: the whole one stays, else the
     latest failure.

@@ -1,7 +1,8 @@
 """The folder of the traces stage: what of it stands, what is drawn anew, who draws it.
 
-Writes traces.jsonl (in the end in problem order, then by sample) and metrics.jsonl. Raising `n`
-draws only the new ones. Evals sample with the same function.
+Writes traces.jsonl (in the end in problem order, then by sample) and metrics.jsonl. With a larger
+`n`, more problems or another teacher only the new ones are drawn. Evals sample with the same
+function.
 
 What is in flight when the stage stops is kept (unfinished.jsonl), and gone on with in its middle:
 valid samples, but not those that would have come without the stop. With `continue = false`, or
@@ -45,7 +46,14 @@ from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.drawing import capture_later, score_others, work_on
 from reasondistill.stages.traces.finishing import finish, refuse_what_was_lost
 from reasondistill.stages.traces.unfinished import Unfinished, go_back
-from reasondistill.stages.traces.work import TraceJob, inputs_of, plan_work, section_of
+from reasondistill.stages.traces.work import (
+    TraceJob,
+    deal_problems,
+    has_grown,
+    inputs_of,
+    plan_work,
+    section_of,
+)
 from reasondistill.stages.traces.workers import gather_parts, open_for_workers, take_part
 
 VERSION = 1
@@ -85,7 +93,13 @@ def run_traces(
     if share is not None and share.role != "open":
         return take_part(job, share, identity)
     mend_header(folder / layout.TOPK)
-    state = open_stage(folder, identity, grows=("n", "limit"), keep_old=session.keep_old)
+    state = open_stage(
+        folder,
+        identity,
+        grows=("n", "limit"),
+        has_grown=has_grown(traces, problems_folder, folder),
+        keep_old=session.keep_old,
+    )
     was_complete = state == "complete"
     if was_complete and not (session.heal and _is_worth_another_try(job, identity)):
         done = require_complete(folder)
@@ -115,6 +129,7 @@ def run_traces(
     gather_parts(folder)
     begun = _begun_before(job)
     finished = on_disk.finished_samples(folder)
+    _tell_who_has_nothing(job)
     capture.forget_all_but(folder, finished)
     if share is not None:
         return open_for_workers(job, share.of, missing=job.total - len(finished))
@@ -134,6 +149,18 @@ def run_traces(
     return finish(job, time.monotonic() - started)
 
 
+def _tell_who_has_nothing(job: TraceJob) -> None:
+    """Name each teacher that gets no problem, since others have drawn them or it has no luck."""
+    hands = deal_problems(job)
+    for model, hand in zip(job.traces.teachers, hands, strict=True):
+        if not hand:
+            log.warning(
+                "%s: no problem is this teacher's: the others have drawn them, and a drawn problem "
+                "stays with its teacher. It gets its share of more problems (problems.limit)",
+                model.model,
+            )
+
+
 def as_many_as_stand(traces: TraceSettings, folder: Path) -> TraceSettings:
     """These settings with the larger n of a folder that was begun with more samples of each
     problem, for one who reads the first n of them.
@@ -142,6 +169,16 @@ def as_many_as_stand(traces: TraceSettings, folder: Path) -> TraceSettings:
     if old is None or old.section.get("n", 0) <= traces.n:
         return traces
     return traces.model_copy(update={"n": old.section["n"]})
+
+
+def as_many_problems_as_stand(limit: int | None, folder: Path) -> int | None:
+    """The larger limit of a folder that was begun with more problems, for one who reads the first
+    `limit` of them.
+    """
+    old = read_manifest(folder)
+    if limit is None or old is None:
+        return limit
+    return max(limit, old.section.get("limit", 0))
 
 
 def _begun_before(job: TraceJob) -> dict[str, Begun]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from reasondistill.models.samplers import problem_and_sample
 from reasondistill.models.samplers.opening import Serving, identity_of
 from reasondistill.records import Problem
 from reasondistill.runs import layout
+from reasondistill.runs.growth import asked_in, stood_in
 from reasondistill.runs.session import Session
-from reasondistill.runs.store import read_records, require_complete
-from reasondistill.stages.traces import capture
+from reasondistill.runs.store import HasGrown, read_manifest, require_complete
+from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.failures import Allowance
 from reasondistill.stages.traces.teachers import deal
 from reasondistill.stages.traces.unfinished import Unfinished
@@ -133,7 +133,7 @@ def plan_work(job: TraceJob, finished: Set[str], unscored: Set[str]) -> list[Mod
     their engine never starts.
     """
     works: list[ModelWork] = []
-    hands = deal_problems(job.traces, job.problems)
+    hands = deal_problems(job)
     for number, model in enumerate(job.traces.teachers):
         hand = hands[number]
         missing = _missing(hand, job.traces.n, finished)
@@ -145,13 +145,31 @@ def plan_work(job: TraceJob, finished: Set[str], unscored: Set[str]) -> list[Mod
     return works
 
 
-def deal_problems(traces: TraceSettings, problems: Sequence[Problem]) -> list[list[Problem]]:
-    """Each model's own problems."""
-    hands: list[list[Problem]] = [[] for _ in traces.teachers]
-    shares = [model.share for model in traces.teachers]
-    for problem in problems:
-        hands[deal(problem.id, shares)].append(problem)
+def deal_problems(job: TraceJob) -> list[list[Problem]]:
+    """Each model's own problems: those that it has drawn, and its share of those that nobody has. A
+    teacher that was added later takes no drawn problem away.
+    """
+    teachers = job.traces.teachers
+    hands: list[list[Problem]] = [[] for _ in teachers]
+    shares = [model.share for model in teachers]
+    drawn_by: Mapping[str, str] = {}
+    if len(teachers) > 1:
+        drawn_by = on_disk.drawn_by(job.folder / layout.TRACES)
+    places: dict[str, int] = {}
+    if drawn_by:
+        places = _places(teachers)
+    for problem in job.problems:
+        place = places.get(drawn_by.get(problem.id, ""))
+        if place is None:
+            place = deal(problem.id, shares)
+        hands[place].append(problem)
     return hands
+
+
+def _places(teachers: Sequence[SampledModel]) -> dict[str, int]:
+    """Which teacher a model is; those that sample the same weights are not told apart."""
+    names = [identity_of(model) for model in teachers]
+    return {name: place for place, name in enumerate(names) if names.count(name) == 1}
 
 
 def _missing(hand: Sequence[Problem], n: int, finished: Set[str]) -> dict[str, tuple[int, ...]]:
@@ -182,10 +200,35 @@ def inputs_of(traces: TraceSettings, problems_folder: Path) -> dict[str, str]:
     output = require_complete(problems_folder).output
     if any(model.capabilities.reads_solutions for model in traces.teachers):
         return {"problems": output}
-    digest = hashlib.sha256()
-    for problem in read_records(problems_folder / layout.PROBLEMS, Problem):
-        digest.update(f"{problem.id}\0{problem.question}\0".encode("utf-8", "surrogatepass"))
-    return {"questions": digest.hexdigest()[:16]}
+    return {"questions": asked_in(problems_folder / layout.PROBLEMS)}
+
+
+def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> HasGrown:
+    """Whether a changed key leaves all traces of a folder what they are: other problems, and those
+    that have traces are all among them; another teacher behind the others.
+
+    The folder of the problems knows what it was; where it has been made anew since, its first
+    problems may be those that the traces are of. A teacher of the same weights as another one is no
+    growth: which of them has drawn a problem is not known.
+    """
+    stood = stood_in(problems_folder)
+    before = read_manifest(folder)
+
+    def begins_with(old: Any) -> bool:
+        if before is None:
+            return False
+        first = before.section.get("limit")
+        return old == asked_in(problems_folder / layout.PROBLEMS, first=first)
+
+    def is_growth(name: str, old: Any, new: Any) -> bool:
+        if name in ("inputs.questions", "inputs.problems"):
+            return new is not None and (old in stood or begins_with(old))
+        if name == "section.limit":
+            return bool(stood)  # all that have traces are there, whatever their number is now
+        is_teacher = name.removeprefix("section.teachers.").isdigit()
+        return is_teacher and old is None and len(_places(traces.teachers)) == len(traces.teachers)
+
+    return is_growth
 
 
 def section_of(traces: TraceSettings, prompt: NamedPrompt, problems: int) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reasondistill.config import Cluster, VerdictSettings
-from reasondistill.grading import GradingPool
+from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, GradingPool
 from reasondistill.models.samplers import problem_and_sample, rank
 from reasondistill.runs import layout
 from reasondistill.runs.session import Session
-from reasondistill.runs.store import read_keys, sort_shard
+from reasondistill.runs.store import drop_rows, read_keys, read_rows, sort_shard
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,18 @@ class VerdictJob:
             return rank(places[problem_id], sample)
 
         sort_shard(self.verdicts, order, "trace_id")
+
+    def drop_what_may_change(self) -> None:
+        """Take the verdicts out that are made anew when traces come: those by a vote or a judge,
+        who has them in mind, and those on samples that failed, which may have been drawn since.
+        """
+        if self.verdicts.exists() and any(map(_may_change, read_rows(self.verdicts))):
+            drop_rows(self.verdicts, _may_change)
+
+
+def _may_change(row: Mapping[str, Any]) -> bool:
+    is_by_rule = row.get("how", "rule") == "rule"
+    return not is_by_rule or row["grade"]["reason"] in (ENGINE_ERROR, INPUT_FAULT)
 
 
 def graded_traces(path: Path) -> set[str]:

@@ -1,8 +1,8 @@
 """The folder of the verdicts stage: what of it stands, what is graded anew, who grades it.
 
 Cheap beside sampling, and a pure function of its inputs: when the traces or the grader change it is
-made anew. A judge, where the file names one, is asked about what the rules left undecided; evals
-grade with the same function.
+made anew; when traces were added, these are graded. A judge, where the file names one, is asked
+about what the rules left undecided; evals grade with the same function.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from reasondistill.models.samplers.opening import Serving
 from reasondistill.records import Problem, Trace
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.figures import VerdictsFigures
+from reasondistill.runs.growth import stood_in
 from reasondistill.runs.session import ALONE, Session
 from reasondistill.runs.store import (
+    HasGrown,
     Identity,
     Manifest,
     Shard,
@@ -85,14 +87,23 @@ def run_verdicts(
             figures = VerdictsFigures(workers=attempt.workers)
             take_in(job)
     else:
-        state = open_stage(folder, identity, derived=True, keep_old=keep_old, beside={REPLIES})
+        state = open_stage(
+            folder,
+            identity,
+            has_grown=_has_grown(problems_folder, traces_folder),
+            derived=True,
+            keep_old=keep_old,
+            beside={REPLIES},
+        )
+        if state == "partial":
+            if work_sharing.gather(folder):
+                job.put_in_order()
+            job.drop_what_may_change()
         is_complete = state == "complete"
         if is_complete and not (session.heal and reopen_stage(folder, identity, _has_judge_failed)):
             return require_complete(folder)
         if share is not None:
             return open_for_workers(job, share.of)
-        if work_sharing.gather(folder):
-            job.put_in_order()
     with job.grading_pool() as pool:
         counts = _grade_by_rules(job, pool)
         if verdicts.majority is not None:
@@ -130,6 +141,14 @@ def _inputs(
     if verdicts.majority is not None:
         inputs["majority"] = str(verdicts.majority)
     return inputs
+
+
+def _has_grown(problems_folder: Path, traces_folder: Path) -> HasGrown:
+    """Whether a changed key leaves the verdicts of a folder what they are: more traces, and those
+    before are all among them.
+    """
+    stood = {"problems": stood_in(problems_folder), "traces": stood_in(traces_folder)}
+    return lambda name, old, new: old in stood.get(name.removeprefix("inputs."), ())
 
 
 def _same_traces(folder: Path, inputs: Mapping[str, str]) -> bool:

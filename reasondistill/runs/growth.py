@@ -1,0 +1,36 @@
+"""What the folders of a run that has grown were before: by it a later stage sees that all it was
+made from is still there.
+
+    stood = stood_in(run / "1-problems")
+    old.identity["inputs"]["questions"] in stood
+
+A folder that has grown keeps in its manifest the outputs that it had (`stood`); of problems also
+the digests of what was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import islice
+from pathlib import Path
+
+from reasondistill.records import Problem
+from reasondistill.runs.store import read_manifest, read_records
+
+
+def asked_in(problems: Path, *, first: int | None = None) -> str:
+    """16 hex digits over the ids and questions of a problems file, or of the `first` so many of
+    them: all that a model is asked.
+    """
+    digest = hashlib.sha256()
+    for problem in islice(read_records(problems, Problem), first):
+        digest.update(f"{problem.id}\0{problem.question}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def stood_in(folder: Path) -> frozenset[str]:
+    """What a stage folder held before it grew, by the outputs that it had then."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return frozenset()
+    return frozenset(manifest.stood)
