@@ -27,9 +27,15 @@ from typing import Any
 from reasondistill.curation.comparing import HELD_OUT
 from reasondistill.errors import DriftError
 from reasondistill.hashing import stable_digest
-from reasondistill.records import Problem, SetAside
+from reasondistill.records import Origin, Problem, SetAside
 from reasondistill.runs.growth import asked_in
-from reasondistill.runs.layout import LEFT_OUT, PROBLEMS
+from reasondistill.runs.layout import (
+    LEAKS,
+    LEAKS_MARKDOWN,
+    LEFT_OUT,
+    NEAR_DUPLICATES,
+    PROBLEMS,
+)
 from reasondistill.runs.store import (
     Identity,
     changed_keys,
@@ -92,8 +98,8 @@ def asks_for_less(name: str, old: Any, new: Any) -> bool:
 class Standing:
     """The problems that stand in a folder, and what comes of each when they are made anew.
 
-    Every field of a problem counts but the revision of its data: that of a file is a hash of the
-    whole file, which has more rows now. `drawn` are those that have traces; `asks_less` says that
+    Every field of a problem counts but the row that it was and the revision of its data: that of a
+    file is a hash of the whole file, which has more rows now, perhaps before this one. `drawn` are those that have traces; `asks_less` says that
     others than before need not come. `left_out` says of what use no more is made and why;
     `kept_though` counts the others that would be set aside, by reason.
     """
@@ -109,10 +115,10 @@ class Standing:
         self._path, self._drawn, self._asks_less = path, drawn, asks_less
         self._earlier = frozenset(earlier)
         self._digests: dict[str, bytes] = {}
-        self._revisions: dict[str, str] = {}
+        self._origins: dict[str, Origin] = {}
         for problem in self._problems():
             self._digests[problem.id] = _digest(problem)
-            self._revisions[problem.id] = problem.origin.revision
+            self._origins[problem.id] = problem.origin
         self._waited_for = set(self._digests)
         self._coming: dict[str, Problem] = {}
         self._faults: dict[str, str] = {}
@@ -158,7 +164,7 @@ class Standing:
                 self._faults[entry.id] = "its question, its gold or another field is another one"
                 yield entry
             else:
-                stands = _of_revision(entry, self._revisions[entry.id])
+                stands = _from(entry, self._origins[entry.id])
                 self._coming[entry.id] = stands
                 yield stands
 
@@ -212,6 +218,9 @@ def open_grown(folder: Path, identity: Identity, standing: Standing) -> None:
     if (folder / PROBLEMS).exists():
         asked.append(asked_in(folder / PROBLEMS))
     open_stage(folder, identity, has_grown=may_have_grown, outputs=asked)
+    # What was found between them is looked for anew, or no more.
+    for name in (LEAKS, LEAKS_MARKDOWN, NEAR_DUPLICATES):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_left_out(folder: Path, standing: Standing) -> None:
@@ -232,13 +241,11 @@ def write_left_out(folder: Path, standing: Standing) -> None:
 
 
 def _digest(problem: Problem) -> bytes:
-    return stable_digest(_of_revision(problem, "").to_json())[:16]
+    anywhere = problem.origin.model_copy(update={"revision": "", "row": 0})
+    return stable_digest(_from(problem, anywhere).to_json())[:16]
 
 
-def _of_revision(problem: Problem, revision: str) -> Problem:
-    if problem.origin.revision == revision:
-        return problem
-    origin = problem.origin.model_copy(update={"revision": revision})
+def _from(problem: Problem, origin: Origin) -> Problem:
     return problem.model_copy(update={"origin": origin})
 
 

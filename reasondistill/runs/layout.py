@@ -359,6 +359,7 @@ class RunFolder:
         """Problems beside the questions of benchmarks that they hold."""
         return self.stage("problems") / LEAKS
 
+    @property
     def left_out(self) -> Path:
         """Problems with traces of which no more examples are made."""
         return self.stage("problems") / LEFT_OUT

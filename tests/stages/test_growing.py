@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from reasondistill.config import (
     TrainSettings,
     VerdictSettings,
 )
-from reasondistill.curation.words import normalise_question
+from reasondistill.curation.benchmarks import HeldOut
 from reasondistill.errors import DriftError
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.models.prompts import load_prompt
@@ -79,8 +79,9 @@ def made(
     tmp_path: Path,
     data: list[dict[str, str]] | None = None,
     *,
-    held_out: Mapping[str, str] | None = None,
+    held_out: Sequence[HeldOut] = (),
     has_traces: bool = True,
+    drawn: Container[str] = frozenset(f"sums/train/{i}" for i in range(50)),
     **keys: Any,
 ) -> store.Manifest:
     """The problems of these rows, in the same folder each time."""
@@ -88,10 +89,15 @@ def made(
     lines = [json.dumps(row) for row in (rows(20) if data is None else data)]
     path.write_text("\n".join(lines) + "\n")
     source = ProblemSource(source="file", dataset=str(path), **keys)
-    drawn = {f"sums/train/{i}" for i in range(50)} if has_traces else set[str]()
+    if not has_traces:
+        drawn = ()
     return run_problems(
         source, tmp_path / "out", pool=Willing(), held_out=held_out, drawn=lambda: drawn
     )
+
+
+def in_gsm8k(*questions: str) -> list[HeldOut]:
+    return [HeldOut("gsm8k", f"{i}", question) for i, question in enumerate(questions)]
 
 
 def lines_of(tmp_path: Path, name: str = "problems.jsonl") -> list[bytes]:
@@ -180,8 +186,7 @@ def test_other_settings_are_drift_without_a_look_at_the_rows(tmp_path: Path) -> 
 def test_a_problem_that_a_later_benchmark_has_stays_and_is_held_out(tmp_path: Path) -> None:
     made(tmp_path, limit=5)
     stood = lines_of(tmp_path)
-    held_out = {normalise_question("What is 2+1?"): "gsm8k"}
-    held_out |= {normalise_question("What is 6+1?"): "gsm8k"}
+    held_out = in_gsm8k("What is 2+1?", "What is 6+1?")
     grown = made(tmp_path, limit=8, held_out=held_out)
     assert lines_of(tmp_path)[:5] == stood and grown.counts == {"in": 8, "out": 7}
     assert grown.dropped == {"held out: in benchmark gsm8k": 1}
@@ -197,7 +202,7 @@ def test_a_problem_that_a_later_benchmark_has_stays_and_is_held_out(tmp_path: Pa
 
 def test_a_problem_without_traces_is_set_aside_when_a_benchmark_has_it(tmp_path: Path) -> None:
     made(tmp_path, limit=5)
-    held_out = {normalise_question("What is 2+1?"): "gsm8k"}
+    held_out = in_gsm8k("What is 2+1?")
     made(tmp_path, limit=5, held_out=held_out, has_traces=False)
     assert "sums/train/2" not in {problem.id for problem in problems_in(tmp_path)}
     assert not (tmp_path / "out" / "left_out.jsonl").exists()
@@ -260,6 +265,64 @@ def test_problems_that_were_killed_while_they_grew_go_on(tmp_path: Path, at: str
     grown = made(tmp_path, limit=12)
     assert grown.counts["out"] == 12 and lines_of(tmp_path)[:5] == stood
     assert first.output in grown.stood
+
+
+FARM = (
+    "A farmer has 17 sheep and 25 goats on a meadow behind the mill. Every evening 3 of the goats "
+    "climb over the fence and come back. How many animals are on the meadow at night?"
+)
+EDITED = FARM.replace("behind the mill", "behind the old mill")
+
+
+def asking(*questions: str) -> list[dict[str, str]]:
+    return [{"question": question, "answer": "39"} for question in questions]
+
+
+def ids(entries: Iterable[Problem | SetAside]) -> list[str]:
+    return [entry.id for entry in entries]
+
+
+def test_of_near_duplicates_the_one_with_traces_stays_and_no_other_comes(tmp_path: Path) -> None:
+    def made_of(rows: list[dict[str, str]], **keys: Any) -> store.Manifest:
+        return made(tmp_path, rows, id="id", drawn={"sums/train/b"}, **keys)
+
+    old = [row | {"id": "b"} for row in asking(EDITED)]
+    new = [row | {"id": name} for row, name in zip(asking(FARM, "2+2?"), "ac", strict=True)]
+    made_of(old)
+    (stood,) = lines_of(tmp_path)
+    # The new ones stand before it in the file, and duplicates are looked for only now.
+    grown = made_of([*new, *old], near_duplicates={})
+    assert ids(problems_in(tmp_path)) == ["sums/train/c", "sums/train/b"]
+    assert lines_of(tmp_path)[1] == stood and "left_out" not in grown.figures
+    (aside,) = store.read_records(tmp_path / "out" / "set_aside.jsonl", SetAside)
+    assert aside.id == "sums/train/a" and aside.detail.endswith("like sums/train/b")
+
+
+def test_two_near_duplicates_with_traces_both_stay(tmp_path: Path) -> None:
+    made(tmp_path, asking(FARM, EDITED))
+    stood = lines_of(tmp_path)
+    made(tmp_path, asking(FARM, EDITED), near_duplicates={})
+    assert lines_of(tmp_path) == stood
+    made(tmp_path, asking(FARM, EDITED), has_traces=False, near_duplicates={"words": 2})
+    assert lines_of(tmp_path) == stood[:1]
+
+
+def test_leaks_that_are_looked_for_later_leave_out_what_has_traces(tmp_path: Path) -> None:
+    rows = asking(f"Read this, then think.\n\n{FARM}\n\nThere are 5 points for it.", "2+2?")
+    made(tmp_path, rows)
+    stood = lines_of(tmp_path)
+    later = made(tmp_path, rows, held_out=in_gsm8k(FARM), decontaminate={})
+    assert lines_of(tmp_path) == stood and later.figures["left_out"] == 1
+    (left,) = store.read_records(tmp_path / "out" / "left_out.jsonl", SetAside)
+    assert left.id == "sums/train/0" and left.reason == "held out: near a question of gsm8k"
+
+
+def test_a_refusal_leaves_what_was_found_between_problems_as_it_was(tmp_path: Path) -> None:
+    made(tmp_path, asking(FARM, EDITED, "2+2?"), has_traces=False, near_duplicates={})
+    before = state_of(tmp_path / "out")
+    with pytest.raises(DriftError, match="sums/train/2: it does not come any more"):
+        made(tmp_path, asking(FARM, "1+1?"), near_duplicates={})
+    assert state_of(tmp_path / "out") == before
 
 
 # ---- traces --------------------------------------------------------------------------------------
@@ -343,7 +406,7 @@ def test_more_problems_grow_the_traces_by_those_that_are_missing(
 
 
 def test_traces_grow_over_problems_that_come_in_between(tmp_path: Path) -> None:
-    held_out = {normalise_question("What is 1+1?"): "gsm8k"}
+    held_out = in_gsm8k("What is 1+1?")
     made(tmp_path, limit=5, held_out=held_out)
     draw(tmp_path)
     stood = traces_of(tmp_path)
@@ -533,7 +596,7 @@ def test_examples_of_grown_traces_say_what_they_were_and_leave_out_what_is_held_
     grade(tmp_path)
     first = choose(tmp_path, unverified=True)
     unverified = store.content_of(tmp_path / "e", ["unverified.jsonl"])
-    made(tmp_path, limit=8, held_out={normalise_question("What is 2+1?"): "gsm8k"})
+    made(tmp_path, limit=8, held_out=in_gsm8k("What is 2+1?"))
     draw(tmp_path)
     grade(tmp_path)
     grown = choose(tmp_path, unverified=True)
@@ -545,7 +608,7 @@ def test_examples_of_grown_traces_say_what_they_were_and_leave_out_what_is_held_
         assert "sums/train/2" not in {example.problem_id for example in kept}
     assert choose(tmp_path, unverified=True) == grown
     # A benchmark that comes when all is drawn changes the examples alone.
-    held_out = {normalise_question(f"What is {i}+1?"): "aime" for i in (2, 3)}
+    held_out = [HeldOut("aime", f"{i}", f"What is {i}+1?") for i in (2, 3)]
     made(tmp_path, limit=8, held_out=held_out)
     assert not draw(tmp_path)
     again = choose(tmp_path)
