@@ -62,7 +62,7 @@ _OF_A_TOKENIZER = (
     *("*.model", "chat_template*", "additional_chat_templates/*.jinja"),
 )
 _OF_A_DATASET = ("*.parquet",)
-_OF_EXPORTS = ("*.jsonl", layout.MODEL_CARD)
+_OF_EXPORTS = ("*.jsonl", layout.CARD)
 # Vocabularies hold pieces of anything: of them only the secrets of the environment are looked for.
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "merges.txt", "added_tokens.json")
 _NOT_TEXT = (".safetensors", ".model", ".parquet")
@@ -107,8 +107,8 @@ class Push:
         DataError for a card that holds a secret.
         """
         text = cleaned(self.card(where))
-        _refuse_secret(layout.MODEL_CARD, text, is_vocabulary=False)
-        return (*self.files, Upload.of_bytes(layout.MODEL_CARD, text.encode(), "the card"))
+        _refuse_secret(layout.CARD, text, is_vocabulary=False)
+        return (*self.files, Upload.of_bytes(layout.CARD, text.encode(), "the card"))
 
 
 # ---- a student -----------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def _fits(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _left_out(folder: Path, uploads: Sequence[Upload]) -> tuple[str, ...]:
-    taken = {one.name for one in uploads} | {layout.MODEL_CARD}
+    taken = {one.name for one in uploads} | {layout.CARD}
     return tuple(name for name in _names_below(folder) if name not in taken)
 
 
@@ -327,7 +327,7 @@ def dataset_push(run: RunFolder, *, exports: bool = False, licence: str | None =
     examples = run.stage("examples")
     require_complete(examples)
     source = examples / layout.DATASET
-    if not (source / layout.MODEL_CARD).is_file():
+    if not (source / layout.CARD).is_file():
         raise StageError(
             f"{source}: is not here; a packed run leaves it out. Remove {examples}, and the same "
             "command makes it again from the traces."
@@ -343,7 +343,7 @@ def dataset_push(run: RunFolder, *, exports: bool = False, licence: str | None =
         verify_below(folder)
         for one in _tables(folder, _OF_EXPORTS):
             uploads.append(replace(one, name=f"{layout.EXPORTS}/{one.name}"))
-    text = without_places(read_text_verified(source / layout.MODEL_CARD))
+    text = without_places(read_text_verified(source / layout.CARD))
     if licence is not None:
         text = text.replace(NO_LICENCE, f"license: {json.dumps(licence)}", 1)
     left_out = _left_out(source, uploads)
@@ -356,7 +356,7 @@ def _tables(folder: Path, patterns: Sequence[str]) -> Iterator[Upload]:
         if not _fits(name, patterns):
             continue
         path = folder / name
-        if name == layout.MODEL_CARD:
+        if name == layout.CARD:
             yield _checked(folder, name, {})
             continue
         for number, row in enumerate(rows_as_text(path), start=1):

@@ -335,6 +335,7 @@ def test_sft_learns_saves_and_is_skipped_when_complete(tmp_path: Path) -> None:
         ".safetensors",
         ".json",
         ".jinja",
+        ".md",
     }  # no pickle
     assert run_student(made) == manifest
     with pytest.raises(DriftError, match="learning_rate"):
