@@ -177,6 +177,8 @@ def run_problems(
             held_out += held_out_of_file(source.decontaminate, name, base)
     # Of near-duplicates one stays whose gold can be graded.
     checked = check_golds(entries, pool)
+    if standing is not None:
+        checked = standing.restored(checked)
     comparing = Comparing(source, held_out, folder, first=with_traces)
     if standing is None:
         sifted = comparing.sifted(checked)
