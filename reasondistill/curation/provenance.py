@@ -81,6 +81,8 @@ _SETTINGS = (
 _FUNNEL = ("problems", "traces", "verdicts", "examples")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# The sampler of published traces.
+_PUBLISHED = "stored"
 _OF_SAMPLING = ("temperature", "top_p", "top_k", "max_tokens")
 
 
@@ -261,9 +263,12 @@ def origins_of(
     traces = stages.get("traces")
     if traces is not None:
         origins["teacher"] = ", ".join(teachers)
-        origins["teacher's prompt"] = str(traces.section.get("prompt", ""))
-        sampling = _mapping(traces.section.get("sampling"))
-        origins["teacher's samples"] = _sampled(traces.section.get("n"), sampling)
+        if are_published(traces):
+            origins["teacher's samples"] = f"published, at most {traces.section.get('n')} each"
+        else:
+            origins["teacher's prompt"] = str(traces.section.get("prompt", ""))
+            sampling = _mapping(traces.section.get("sampling"))
+            origins["teacher's samples"] = _sampled(traces.section.get("n"), sampling)
     verdicts = stages.get("verdicts")
     if verdicts is not None:
         origins["graded by"] = _graded_by(verdicts)
@@ -287,6 +292,12 @@ def teachers_of(stages: Mapping[str, Manifest]) -> list[str]:
     if isinstance(told, list):
         return [str(name) for name in cast("list[Any]", told)]
     return [str(_mapping(about).get("model", "")) for about in _mapping(told).values()]
+
+
+def are_published(traces: Manifest) -> bool:
+    """Whether all traces stand in data sets: the stage's prompt and sampling are not theirs."""
+    told = _mapping(traces.section.get("teachers")).values()
+    return bool(told) and all(_mapping(about).get("sampler") == _PUBLISHED for about in told)
 
 
 def _graded_by(verdicts: Manifest) -> str:
@@ -622,11 +633,13 @@ def benchmarked(run: RunFolder, summary: ScoresFile, benchmark: str, name: str) 
 
 
 def sampling_of(run: RunFolder, results: Results) -> dict[str, float]:
-    """How a student was sampled where it was first measured; else how its teacher was."""
+    """How a student was sampled where it was first measured; else how its teacher was, as far as
+    that is known.
+    """
     folders = [run.benchmark(name).cell(results.model).traces_folder for name in results.benchmarks]
     for folder in (*folders, run.stage("traces")):
         manifest = read_manifest(folder)
-        if manifest is not None:
+        if manifest is not None and not are_published(manifest):
             sampling = _mapping(manifest.section.get("sampling"))
             return {name: sampling[name] for name in _OF_SAMPLING if name in sampling}
     return {}
