@@ -205,6 +205,7 @@ def test_empty_texts_are_left_out_with_the_reason() -> None:
         ({"messages": [{"role": "poet", "content": "a"}]}, "unknown role 'poet'"),
         ({"messages": [{"role": "user", "content": 3}]}, "turn 0: content: holds a number"),
         ({**DASD, "logprobs": [0.5]}, "logprobs: token 0: '0.5' is no log-probability"),
+        ({**DASD, "logprobs": [-(10**400)]}, "00000000' is no log-probability"),
         ({**DASD, "token_ids": [1], "logprobs": [-1, -1]}, "1 token_ids, but 2 logprobs"),
         ({"choices": [{"message": "a"}]}, "choices.0: message: holds a text, want an object"),
         ({"choices": [choice("a", finish_reason=3)]}, "finish_reason: holds a number"),
