@@ -166,7 +166,8 @@ def test_a_card_tells_nothing_of_stages_that_have_changed_since(
     assert manifest is not None
     write_manifest(run.path / place, replace(manifest, content="another"))
     card = card_of(run)
-    found = re.findall(r"^\| (problems|traces|verdicts|examples) \| [\d,]+ \|", card, re.M)
+    rows = r"^\| (problems|traces|verdicts|examples) \| [\d,]+ \| [\d,]+ \|"
+    found = re.findall(rows, card, re.M)
     assert found == told and "changed since, not told here" in card and "another" not in card
     if place == "4-examples":
         assert "| examples | `9999aaaabbbbcccc` |" in card and "demo-teacher" not in card
