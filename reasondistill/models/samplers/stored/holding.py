@@ -6,8 +6,8 @@
     holding.left_out.words()            # no problem asks this: 3 (rows 5, 6)
 
 A row's traces are those of the problem with the same question (`normalise_question`), else of the
-one that was read from the same row of the same data set, if its question, or that without its
-options, stands in what the row asks, or the row says nothing of that. Without its options a
+one that was read from the same row of the same data set, if its question stands in what the row
+asks, or the row asks it without its options, or says nothing of that. Without its options a
 question of another row is none: many sets ask "Which of these is true?" of many options. The traces
 wait in a temporary file, which is gone with the process: of a trace only its place there is in
 memory.
@@ -152,8 +152,9 @@ class Holding:
         if number is not None:
             return number
         if same_row is not None:
-            forms = question_forms(self._questions[same_row])
-            if any(form and form in asked for form in forms):
+            own = self._questions[same_row]
+            wanted = normalise_question(own)
+            if (wanted and wanted in asked) or asked in question_forms(own):
                 return same_row
         if _digest(asked) in self._without_options:
             return NO_OPTIONS
