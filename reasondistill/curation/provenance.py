@@ -11,6 +11,7 @@ their last part.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,11 +55,14 @@ from reasondistill.runs.packing import without_places
 from reasondistill.runs.scores import ScoresFile, SeedGroups, read_scores
 from reasondistill.runs.store import (
     Manifest,
+    content_of,
     read_bytes_verified,
     read_manifest,
     read_records,
     require_complete,
 )
+
+log = logging.getLogger(__name__)
 
 # What a student learns from, by method; the others have a teacher beside them.
 _LEARNS = {
@@ -77,6 +81,8 @@ _SETTINGS = (
 _FUNNEL = ("problems", "traces", "verdicts", "examples")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# The sampler of published traces.
+_PUBLISHED = "stored"
 _OF_SAMPLING = ("temperature", "top_p", "top_k", "max_tokens")
 
 
@@ -113,6 +119,34 @@ def stages_of(run: RunFolder) -> dict[str, Manifest]:
         if manifest is not None:
             stages[stage] = manifest
     return stages
+
+
+def stages_behind(run: RunFolder, student: StudentFolder) -> dict[str, Manifest]:
+    """Those of them that a finished student was made from. One that is another now is left out, and
+    so are those before it: the run has grown, or was made anew, and this student was not.
+    """
+    stages = stages_of(run)
+    inputs: dict[str, str] = dict(require_complete(student.path).identity["inputs"])
+    unverified = inputs.get("unverified")
+    if unverified is not None and unverified_in(run) != unverified:
+        return {}
+    standing: dict[str, Manifest] = {}
+    for name in reversed(_FUNNEL):
+        manifest = stages.get(name)
+        if manifest is None:
+            continue
+        if inputs.get(name, manifest.output) != manifest.output:
+            break
+        standing[name] = manifest
+        inputs = {**manifest.identity["inputs"], **inputs}
+    return {name: stages[name] for name in _FUNNEL if name in standing}
+
+
+def unverified_in(run: RunFolder) -> str | None:
+    """What an unverified student would learn from now."""
+    if not run.unverified.exists():
+        return None
+    return content_of(run.stage("examples"), [layout.UNVERIFIED])
 
 
 def card_facts(
@@ -229,9 +263,12 @@ def origins_of(
     traces = stages.get("traces")
     if traces is not None:
         origins["teacher"] = ", ".join(teachers)
-        origins["teacher's prompt"] = str(traces.section.get("prompt", ""))
-        sampling = _mapping(traces.section.get("sampling"))
-        origins["teacher's samples"] = _sampled(traces.section.get("n"), sampling)
+        if are_published(traces):
+            origins["teacher's samples"] = f"published, at most {traces.section.get('n')} each"
+        else:
+            origins["teacher's prompt"] = str(traces.section.get("prompt", ""))
+            sampling = _mapping(traces.section.get("sampling"))
+            origins["teacher's samples"] = _sampled(traces.section.get("n"), sampling)
     verdicts = stages.get("verdicts")
     if verdicts is not None:
         origins["graded by"] = _graded_by(verdicts)
@@ -255,6 +292,12 @@ def teachers_of(stages: Mapping[str, Manifest]) -> list[str]:
     if isinstance(told, list):
         return [str(name) for name in cast("list[Any]", told)]
     return [str(_mapping(about).get("model", "")) for about in _mapping(told).values()]
+
+
+def are_published(traces: Manifest) -> bool:
+    """Whether all traces stand in data sets: the stage's prompt and sampling are not theirs."""
+    told = _mapping(traces.section.get("teachers")).values()
+    return bool(told) and all(_mapping(about).get("sampler") == _PUBLISHED for about in told)
 
 
 def _graded_by(verdicts: Manifest) -> str:
@@ -463,11 +506,21 @@ def weights_in(folder: Path) -> list[ModelFile]:
 # ---- scores --------------------------------------------------------------------------------------
 
 
-def read_results(run: RunFolder, name: str) -> Results:
+def read_results(run: RunFolder, name: str, weights: str | None = None) -> Results:
     """The scores of a student and of all that it is compared with; those of students that differ in
-    their seed alone together too. Empty where nothing was measured.
+    their seed alone together too. Empty where nothing was measured, or what was measured is not
+    what the run holds now: a student that was trained anew has the name of the one before it.
     """
     summary = read_scores(run.evals.scores)
+    if all(score.model != name for score in summary.scores):
+        return Results(name)
+    if not is_measured(run, summary, name, weights):
+        log.warning(
+            "%s: the scores are not of what the run holds now, so the card has none; the evals "
+            "stage measures it",
+            name,
+        )
+        return Results(name)
     groups = summary.groups or SeedGroups()
     own = {name, *(group for group, members in groups.members.items() if name in members)}
     gaps = [row for row in (*summary.differences, *groups.differences) if is_about(row, own)]
@@ -487,6 +540,37 @@ def read_results(run: RunFolder, name: str) -> Results:
         tokens=_joined(summary.tokens, groups.tokens),
         benchmarks={one: benchmarked(run, summary, one, name) for one in benchmarks},
     )
+
+
+def is_measured(run: RunFolder, summary: ScoresFile, name: str, weights: str | None) -> bool:
+    """Whether the scores are of the samples that the run holds now, and these of the student with
+    these weights.
+    """
+    collected = read_manifest(run.evals.path)
+    if collected is None:
+        return False
+    for key, output in collected.identity["inputs"].items():
+        if key.endswith(("/traces", "/verdicts")):
+            manifest = read_manifest(run.evals.path / key)
+            if manifest is None or manifest.output != output:
+                return False
+    benchmarks = {score.benchmark for score in summary.scores if score.model == name}
+    for benchmark in benchmarks:
+        manifest = read_manifest(run.benchmark(benchmark).cell(name).traces_folder)
+        if manifest is None or not may_be_of(teachers_of({"traces": manifest}), weights):
+            return False
+    return True
+
+
+def may_be_of(models: Sequence[str], weights: str | None) -> bool:
+    """Whether samples of these models may be of these weights: what was served under another name
+    does not tell.
+    """
+    if weights is None:
+        return True
+    name, _, revision = weights.rpartition("@")
+    told = [model.rpartition("@") for model in models]
+    return all(other != name or found == revision for other, _, found in told)
 
 
 def is_about(row: Difference, own: set[str]) -> bool:
@@ -549,11 +633,13 @@ def benchmarked(run: RunFolder, summary: ScoresFile, benchmark: str, name: str) 
 
 
 def sampling_of(run: RunFolder, results: Results) -> dict[str, float]:
-    """How a student was sampled where it was first measured; else how its teacher was."""
+    """How a student was sampled where it was first measured; else how its teacher was, as far as
+    that is known.
+    """
     folders = [run.benchmark(name).cell(results.model).traces_folder for name in results.benchmarks]
     for folder in (*folders, run.stage("traces")):
         manifest = read_manifest(folder)
-        if manifest is not None:
+        if manifest is not None and not are_published(manifest):
             sampling = _mapping(manifest.section.get("sampling"))
             return {name: sampling[name] for name in _OF_SAMPLING if name in sampling}
     return {}

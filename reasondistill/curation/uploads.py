@@ -31,6 +31,7 @@ from reasondistill.curation.provenance import (
     read_asked,
     read_results,
     sampling_of,
+    stages_behind,
     stages_of,
     weights_in,
 )
@@ -38,6 +39,7 @@ from reasondistill.errors import DataError, StageError
 from reasondistill.foreign_files import regular
 from reasondistill.runs import layout
 from reasondistill.runs.figures import read_student_record
+from reasondistill.runs.kept import kept_students
 from reasondistill.runs.layout import RunFolder, StudentFolder
 from reasondistill.runs.packing import without_places
 from reasondistill.runs.store import (
@@ -116,7 +118,8 @@ class Push:
 
 def choose_student(run: RunFolder, name: str | None) -> str:
     """The student that is meant: the one that is named, else the only trained one that is no
-    control. Raises StageError where that is not one.
+    control, and none that was kept when it was trained anew. Raises StageError where that is not
+    one.
     """
     known = [student.path.name for student in run.students()]
     if not known:
@@ -125,7 +128,9 @@ def choose_student(run: RunFolder, name: str | None) -> str:
         if name not in known:
             raise StageError(f"{run.path}: has no student {name!r}; it has {', '.join(known)}.")
         return name
-    trained = [one for one in known if method_of(run.student(one)) not in CONTROLS]
+    kept = {folder.path.name for folder, _ in kept_students(run)}
+    others = [one for one in known if one not in kept]
+    trained = [one for one in others if method_of(run.student(one)) not in CONTROLS]
     if len(trained) != 1:
         names = ", ".join(trained or known)
         raise StageError(f"{run.path}: which student? --student NAME, one of {names}.")
@@ -166,14 +171,17 @@ def student_push(
         for other, identity in weights.items()
         if other != name
     }
-    results = read_results(run, name)
+    results = read_results(run, name, weights.get(name))
     asked = read_asked(run, folder, made)
     if asked is not None:
         asked = replace(asked, sampling=sampling_of(run, results))
-    facts = card_facts(
-        made, stages_of(run), parents=parents, asked=asked, results=results, files=files
-    )
+    stages = stages_behind(run, folder)
+    facts = card_facts(made, stages, parents=parents, asked=asked, results=results, files=files)
     facts = replace(facts, is_adapter=is_adapter, licence=licence)
+    changed = [stage for stage in stages_of(run) if stage not in stages]
+    if changed:
+        origins = {**facts.origins, "changed since, not told here": ", ".join(changed)}
+        facts = replace(facts, origins=origins)
     if name in weights:
         facts = replace(facts, fingerprints={"weights": weights[name], **facts.fingerprints})
 
