@@ -122,8 +122,9 @@ def stages_of(run: RunFolder) -> dict[str, Manifest]:
 
 
 def stages_behind(run: RunFolder, student: StudentFolder) -> dict[str, Manifest]:
-    """Those of them that a finished student was made from. One that is another now is left out, and
-    so are those before it: the run has grown, or was made anew, and this student was not.
+    """The manifests of the stages that a finished student was made from. One that is another now is
+    left out, and so are those before it: the run has grown, or was made anew, and this student was
+    not.
     """
     stages = stages_of(run)
     inputs: dict[str, str] = dict(require_complete(student.path).identity["inputs"])
@@ -549,11 +550,15 @@ def is_measured(run: RunFolder, summary: ScoresFile, name: str, weights: str | N
     collected = read_manifest(run.evals.path)
     if collected is None:
         return False
+    here: dict[str, str] = {}
+    for cell in run.evals.cells():
+        for folder in (cell.traces_folder, cell.verdicts_folder):
+            manifest = read_manifest(folder)
+            if manifest is not None:
+                here[folder.relative_to(run.evals.path).as_posix()] = manifest.output
     for key, output in collected.identity["inputs"].items():
-        if key.endswith(("/traces", "/verdicts")):
-            manifest = read_manifest(run.evals.path / key)
-            if manifest is None or manifest.output != output:
-                return False
+        if key.endswith(("/traces", "/verdicts")) and here.get(key) != output:
+            return False
     benchmarks = {score.benchmark for score in summary.scores if score.model == name}
     for benchmark in benchmarks:
         manifest = read_manifest(run.benchmark(benchmark).cell(name).traces_folder)
