@@ -115,9 +115,10 @@ class Standing:
     """The problems that stand in a folder, and what comes of each when they are made anew.
 
     Every field of a problem counts but the row that it was and the revision of its data: that of a
-    file is a hash of the whole file, which has more rows now, perhaps before this one. `drawn` are those that have traces; `asks_less` says that
-    others than before need not come. `left_out` says of what use no more is made and why;
-    `kept_though` counts the others that would be set aside, by reason.
+    file is a hash of the whole file, which has more rows now, perhaps before this one. `drawn` are
+    those that have traces; `asks_less` says that others than before need not come. `left_out` says
+    of what use no more is made and why; `kept_though` counts the others that would be set aside, by
+    reason.
     """
 
     def __init__(
