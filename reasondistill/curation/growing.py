@@ -192,8 +192,7 @@ class Standing:
         """
         for entry in entries:
             stands = self._coming.get(entry.id)
-            is_aside = isinstance(entry, SetAside) and not entry.reason.startswith(HELD_OUT)
-            if stands is None or not is_aside:
+            if stands is None or isinstance(entry, Problem) or entry.reason.startswith(HELD_OUT):
                 yield entry
                 continue
             self.kept_though[entry.reason] += 1
