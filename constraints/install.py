@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -98,14 +100,14 @@ def set_up(venv: Path, gpu: bool) -> None:
         f"Setting up {venv} with Python {sys.version.split()[0]}, {'GPU' if gpu else 'CPU'} build.",
         flush=True,
     )
-    steps = Steps(4 if gpu else 5)
+    steps = Steps(5)
     steps.run("virtual environment", make_venv, venv)
     if gpu:
         steps.run("PyTorch, vLLM and everything else (about 10 GB)", install_gpu, venv)
     else:
-        steps.run("PyTorch for CPU", install_torch_cpu, venv)
-        steps.run("vLLM for CPU, transformers, TRL and the rest (about 3 GB)", install_cpu, venv)
+        steps.run("PyTorch, vLLM for CPU and everything else (about 3 GB)", install_cpu, venv)
     steps.run("reasondistill itself, editable", install_ourselves, venv)
+    steps.run("bytecode", compile_all, venv)
     steps.run("check that it imports", check_imports, venv)
     steps.finish(venv)
     (venv / ".stamp").touch()
@@ -136,22 +138,32 @@ def make_venv(venv: Path) -> None:
     run([sys.executable, "-m", "venv", str(venv)], "on Debian and Ubuntu: apt install python3-venv")
 
 
+def install_cpu(venv: Path) -> None:
+    """Exactly the packages of cpu.txt: it is complete, so nothing is resolved and torchvision never
+    comes in. No two of pip's processes have a package in common, so they work side by side.
+    """
+    lines = (HERE / "cpu.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and line[0] != "#"]
+    others = [line for line in pins if line != pin("torch")]
+    works = [
+        partial(install_torch_cpu, venv),
+        partial(pip, venv, "--no-deps", *others[::2]),
+        partial(pip, venv, "--no-deps", *others[1::2]),
+    ]
+    with ThreadPoolExecutor(len(works)) as beside:
+        for done in [beside.submit(work) for work in works]:
+            done.result()
+
+
 def install_torch_cpu(venv: Path) -> None:
     """PyTorch's CPU build: from pip's configured sources where they have it, else from PyTorch's
     own index.
     """
-    wanted = [pin("torch"), "--constraint", str(HERE / "cpu.txt")]
+    wanted = ["--no-deps", pin("torch")]
     try:
         pip(venv, *wanted)
     except SetupError:
         pip(venv, *wanted, "--extra-index-url", TORCH_CPU_INDEX)
-
-
-def install_cpu(venv: Path) -> None:
-    """Exactly the packages of cpu.txt: it is complete, so nothing is resolved and torchvision never
-    comes in.
-    """
-    pip(venv, "--no-deps", "--requirement", str(HERE / "cpu.txt"))
 
 
 def install_gpu(venv: Path) -> None:
@@ -163,12 +175,19 @@ def install_gpu(venv: Path) -> None:
 
 
 def install_ourselves(venv: Path) -> None:
-    """An editable install, built with the environment's own setuptools: no network is asked. It is
-    compiled, as pip compiles what it copies: where Python writes no bytecode
-    (PYTHONDONTWRITEBYTECODE) each process would do it again, a fifth of its start.
-    """
+    """An editable install, built with the environment's own setuptools: no network is asked."""
     pip(venv, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-    run([str(python(venv)), "-m", "compileall", "-q", str(ROOT / "reasondistill")], "")
+
+
+def compile_all(venv: Path) -> None:
+    """Compile what pip copied, and this package, on all cores (pip would use one). Where Python
+    writes no bytecode (PYTHONDONTWRITEBYTECODE) each process would do it again, a fifth of its
+    start.
+    """
+    places = [str(ROOT / "reasondistill"), *map(str, venv.glob("lib/python*/site-packages"))]
+    command = [str(python(venv)), "-m", "compileall", "-qq", "-j", "0", *places]
+    # Not `run`: packages bring files that no Python of today takes, templates among them.
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def check_imports(venv: Path) -> None:
@@ -208,7 +227,9 @@ def python(venv: Path) -> Path:
 
 
 def pip(venv: Path, *arguments: str) -> None:
-    """`pip install` quietly; its own words are shown only when it fails."""
+    """`pip install` quietly; its own words are shown only when it fails. `compile_all` is for the
+    end.
+    """
     run(
         [
             str(python(venv)),
@@ -216,6 +237,7 @@ def pip(venv: Path, *arguments: str) -> None:
             "pip",
             "install",
             "--quiet",
+            "--no-compile",
             "--prefer-binary",
             "--disable-pip-version-check",
             *arguments,

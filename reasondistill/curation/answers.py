@@ -13,11 +13,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 from reasondistill.curation.cells import as_text, is_infinite
 from reasondistill.curation.golds import text_after
 from reasondistill.curation.rows import get_value
+from reasondistill.grading.read.golds import alternatives
 from reasondistill.thinking import holds_tag
 
 
@@ -56,7 +58,9 @@ def gold_of(fields: Mapping[str, Any], names: Sequence[str], mark: str | None) -
         return NOTHING
     if len(answers) == 1:
         return Gold(next(iter(answers)))
-    return Gold(json.dumps(list(answers), ensure_ascii=False))
+    # A field that lists alternatives itself, as text, adds each of them.
+    every = dict.fromkeys(chain.from_iterable(map(alternatives, answers)))
+    return Gold(json.dumps(list(every), ensure_ascii=False))
 
 
 def _parts(value: Any) -> Sequence[Any]:

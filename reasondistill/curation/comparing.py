@@ -15,7 +15,8 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from decimal import Decimal, DecimalException
+from dataclasses import dataclass
+from decimal import Context, Decimal, DecimalException
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
@@ -29,6 +30,7 @@ from reasondistill.curation.benchmarks import HeldOut
 from reasondistill.curation.sources import repeats
 from reasondistill.curation.words import normalise_question
 from reasondistill.foreign_text import shortened
+from reasondistill.hashing import stable_digest
 from reasondistill.markdown import inline
 from reasondistill.records import Leak, NearDuplicate, Problem, SetAside
 from reasondistill.runs import layout, store
@@ -68,20 +70,35 @@ def leak_reason(leak: Leak, settings: DecontaminateSettings) -> str:
     return f"{HELD_OUT}: {settings.n_gram} words of a question of {leak.benchmark}"
 
 
-def shown_gold(problem: Problem) -> str:
-    """The gold, as far as it is shown beside another one."""
-    return shortened(problem.answer, SHOWN_GOLD)
+@dataclass(frozen=True, slots=True)
+class ShownGold:
+    """A gold, as far as it is shown beside another one; of a longer one a digest of all of it."""
+
+    text: str
+    digest: bytes = b""
+
+    @classmethod
+    def of(cls, problem: Problem) -> ShownGold:
+        gold = problem.answer
+        if len(gold) <= SHOWN_GOLD:
+            return cls(gold)
+        return cls(shortened(gold, SHOWN_GOLD), stable_digest(normalise_question(gold))[:16])
+
+    def equals(self, other: ShownGold) -> bool:
+        """Whether both are written alike: 2, 2.0 and "2."; 1,000 and 1000."""
+        if self.digest or other.digest:
+            return self.digest == other.digest
+        return _gold_key(self.text) == _gold_key(other.text)
 
 
-def are_equal_golds(one: str, other: str) -> bool:
-    """Whether two golds are written alike: 2, 2.0 and "2."; 1,000 and 1000."""
-    return _gold_key(one) == _gold_key(other)
+# No digit of a gold that is shown whole is rounded away.
+_ALL_DIGITS = Context(prec=2 * SHOWN_GOLD)
 
 
 def _gold_key(gold: str) -> str:
     text = normalise_question(gold)
     try:
-        return str(Decimal(text.replace(",", "")).normalize())
+        return str(Decimal(text.replace(",", "")).normalize(_ALL_DIGITS))
     except DecimalException:
         return text
 
@@ -214,7 +231,7 @@ class Comparing:
         self, entries: Iterable[Problem | SetAside], settings: NearDuplicateSettings
     ) -> Iterator[Problem | SetAside]:
         """The entries, of which these are set aside."""
-        golds = {name: shown_gold(problem) for name, problem in self._first.items()}
+        golds = {name: ShownGold.of(problem) for name, problem in self._first.items()}
         doubtful: dict[str, None] = {}
         path = self._folder / layout.NEAR_DUPLICATES
         for entry, found in _beside(entries, path, NearDuplicate):
@@ -222,18 +239,18 @@ class Comparing:
                 yield entry
                 continue
             if entry.id in self._clusters:
-                golds[entry.id] = shown_gold(entry)
+                golds[entry.id] = ShownGold.of(entry)
             if not found:
                 yield entry
                 continue
-            first, here = found[0].of, shown_gold(entry)
+            first, here = found[0].of, ShownGold.of(entry)
             reason = "near-duplicate question"
             sources = repeats(entry, first)
             detail = f"{found[0].similarity:.2f} like {first}"
             # Where numbers may differ, so may the answers.
-            if settings.numbers == "count" and not are_equal_golds(here, golds[first]):
+            if settings.numbers == "count" and not here.equals(golds[first]):
                 reason = f"{reason}, unequal golds"
-                detail = f"{here!r} here, {golds[first]!r} there: {detail}"
+                detail = f"{here.text!r} here, {golds[first].text!r} there: {detail}"
                 doubtful[first] = None
             yield as_set_aside(entry, f"{reason}{sources}", detail)
         warn_of_unequal_golds("near-duplicate questions", doubtful)

@@ -28,11 +28,12 @@ from reasondistill.curation.text_files import holds_objects
 from reasondistill.errors import DataError, ReasonDistillError
 from reasondistill.foreign_files import regular
 from reasondistill.foreign_text import shortened, shown_line
+from reasondistill.runs import layout
 
 log = logging.getLogger(__name__)
 
 # Where `datasets` looks for the metadata of a folder, and the keys that name files in it.
-_CARDS = ("README.md", ".huggingface.yaml")
+_CARDS = (layout.CARD, ".huggingface.yaml")
 _NAME_FILES = ("data_files", "data_dir")
 _JSON_FILES = (".jsonl", ".ndjson", ".json")
 _HEAD = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)

@@ -36,6 +36,8 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _AS_FOLDERS = ("/", "./", "../", "~/")
 # Files that a library finds by their names, whatever an index or a card says of others.
 _LOADED = (".safetensors", ".bin", ".safetensors.index.json", ".parquet")
+# The tag in the head of a card of ours.
+_OUR_CARD = re.compile(r'\A---\n(?:(?!---\n).*\n)*?- "?reasondistill"?\n')
 _LOGIN = "Set HF_TOKEN to a token with the right to write, or log in once: `hf auth login`."
 # Clients of HTTP under the hub's library, whose errors are no fault of ours.
 _CLIENTS = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet"})
@@ -119,6 +121,7 @@ class Folder(Destination):
         if layout.MANIFEST in there or layout.RUN in there:
             raise StageError(f"{self.path}: is a folder of a run. Name another one.")
         refuse_others(there, files, str(self.path))
+        refuse_to_replace(self.path, files)
         new = 0
         for file in files:
             target = self.path / file.name
@@ -128,6 +131,23 @@ class Folder(Destination):
                 copy_into(file, out)
             new += 1
         return Sent(str(self.path), new, len(files) - new)
+
+
+def refuse_to_replace(folder: Path, files: Sequence[Upload]) -> None:
+    """Raise StageError for files under the names of those that come, where nothing says that they
+    were pushed: a README.md, or weights, of somebody's own.
+    """
+    card = folder / layout.CARD
+    if card.is_file() and _OUR_CARD.search(card.read_text("utf-8", "replace")):
+        return
+    targets = ((folder / file.name, file) for file in files)
+    others = [file.name for path, file in targets if path.exists() and not is_same(path, file)]
+    if others:
+        names = ", ".join(others[:5])
+        raise StageError(
+            f"{folder}: holds other files of the same names ({names}), and no card of an earlier "
+            "push, so they may be yours. Remove them, or push to another folder."
+        )
 
 
 def is_same(path: Path, file: Upload) -> bool:

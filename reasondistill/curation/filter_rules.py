@@ -109,7 +109,13 @@ def number_of(value: Any) -> int | float | Decimal | None:
             number = Decimal(value.strip())
         except DecimalException:
             return None
-    if isinstance(number, (int, float, Decimal)) and not math.isnan(number):
+    if isinstance(number, Decimal):
+        is_number = not number.is_nan()
+    elif isinstance(number, float):
+        is_number = not math.isnan(number)
+    else:
+        is_number = isinstance(number, int)  # of any length; as a float it may be too large
+    if is_number:
         return number
     return None
 

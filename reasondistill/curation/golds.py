@@ -51,7 +51,8 @@ _PHRASES = re.compile(
 _BOX = "\\boxed"
 _SENTENCE_END = re.compile(r"[.!?](?=\s|\Z)")
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_ONE_OR_ANOTHER = re.compile(r"\d[\d.,]*[^.;\d]{0,30}\bor\b[^.;\d]{0,30}\d")
+# From the last digit of the first number: from each of them it would take n² steps.
+_ONE_OR_ANOTHER = re.compile(r"\d[.,]*[^.;\d]{0,30}\bor\b[^.;\d]{0,30}\d")
 _OUT_OF_MEANS = frozenset(
     {"timeout", "memory", "too_deep", "too_large", "too_long", "not_evaluated"}
 )
@@ -93,8 +94,9 @@ def mark_in(gold: str) -> str | None:
     """The mark behind which a text says its answer, as it stands there, for `answer_after`: `####`,
     a box, "the answer is". None where there is none, or nothing before or behind it.
     """
-    marks = ["####", _BOX]
-    marks += [found[0] for found in _PHRASES.finditer(gold)]
+    # Each once: a long text may repeat one on and on.
+    marks = dict.fromkeys(["####", _BOX])
+    marks |= dict.fromkeys(found[0] for found in _PHRASES.finditer(gold))
     for mark in marks:
         has_text_before = bool(gold.rpartition(mark)[0].strip())
         if has_text_before and text_after(gold, mark):

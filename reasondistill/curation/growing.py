@@ -3,6 +3,7 @@ problems anew, and each that stood has to come again as it was.
 
     standing = Standing.of(folder, identity, drawn={"sums/train/0", "sums/train/3"})
     different = without_duplicates(standing.seen(entries), first=standing.with_traces())
+    different = standing.restored(check_golds(different, pool))
     ...                                 # all of them
     standing.fault()                    # "sums/train/3: it does not come any more", or None
     entries = standing.kept(different)
@@ -89,10 +90,25 @@ _GROWING_KEYS = (
 )
 
 
-def asks_for_less(name: str, old: Any, new: Any) -> bool:
+def asks_for_less(changed: Iterable[tuple[str, Any, Any]]) -> bool:
+    """Whether a limit is lower now, and nothing else has changed by which rows come or do not."""
+    others = [change for change in changed if not change[0].startswith(_COMPARED)]
+    return bool(others) and all(is_lower_limit(*change) for change in others)
+
+
+def is_lower_limit(name: str, old: Any, new: Any) -> bool:
     """Whether a changed key is a limit that is lower now."""
     is_limit = name.endswith(".limit") and isinstance(new, int)
     return is_limit and (old is None or (isinstance(old, int) and new < old))
+
+
+# What only sets rows aside, of those that come.
+_COMPARED = (
+    "section.near_duplicates",
+    "section.decontaminate",
+    "inputs.held_out",
+    "inputs.decontaminate",
+)
 
 
 class Standing:
@@ -129,13 +145,13 @@ class Standing:
     @classmethod
     def of(cls, folder: Path, identity: Identity, drawn: Container[str]) -> Standing:
         """Those of a folder that is to become `identity`; some may have been left out before. What
-        was begun and not finished has been seen to hold all that has to be there.
+        was begun with these very settings has been seen to hold all that has to be there.
         """
         before = read_manifest(folder)
-        asks_less = before is not None and before.status == "partial"
+        asks_less = False
         if before is not None:
             changed = changed_keys(before.identity, identity.to_dict())
-            asks_less = asks_less or any(asks_for_less(*change) for change in changed)
+            asks_less = not changed or asks_for_less(changed)
         earlier: Iterable[str] = ()
         if (folder / LEFT_OUT).exists():
             earlier = read_keys(folder / LEFT_OUT)
@@ -166,8 +182,22 @@ class Standing:
                 yield entry
             else:
                 stands = _from(entry, self._origins[entry.id])
-                self._coming[entry.id] = stands
+                if entry.id in self._drawn:
+                    self._coming[entry.id] = stands
                 yield stands
+
+    def restored(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries, in which each that stands and has traces is a problem again, if it was not
+        set aside for a benchmark: as it stays, benchmarks are looked for in it too.
+        """
+        for entry in entries:
+            stands = self._coming.get(entry.id)
+            is_aside = isinstance(entry, SetAside) and not entry.reason.startswith(HELD_OUT)
+            if stands is None or not is_aside:
+                yield entry
+                continue
+            self.kept_though[entry.reason] += 1
+            yield stands
 
     def kept(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """What is left of them in the end, with each that stands and has traces in its place, and
@@ -175,7 +205,7 @@ class Standing:
         """
         for entry in entries:
             stands = self._coming.pop(entry.id, None)
-            if stands is None or isinstance(entry, Problem) or entry.id not in self._drawn:
+            if stands is None or isinstance(entry, Problem):
                 yield entry
                 continue
             if entry.reason.startswith(HELD_OUT):

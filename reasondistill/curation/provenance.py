@@ -11,6 +11,7 @@ their last part.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,11 +56,14 @@ from reasondistill.runs.packing import without_places
 from reasondistill.runs.scores import ScoresFile, SeedGroups, read_scores
 from reasondistill.runs.store import (
     Manifest,
+    content_of,
     read_bytes_verified,
     read_manifest,
     read_records,
     require_complete,
 )
+
+log = logging.getLogger(__name__)
 
 # What a student learns from, by method; the others have a teacher beside them.
 _LEARNS = {
@@ -78,6 +82,8 @@ _SETTINGS = (
 _FUNNEL = ("problems", "traces", "verdicts", "examples")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# The sampler of published traces.
+_PUBLISHED = "stored"
 # Between several teachers, each of which may be a list of writers.
 _LIST = "; "
 # So many of those who wrote published traces are named.
@@ -118,6 +124,35 @@ def stages_of(run: RunFolder) -> dict[str, Manifest]:
         if manifest is not None:
             stages[stage] = manifest
     return stages
+
+
+def stages_behind(run: RunFolder, student: StudentFolder) -> dict[str, Manifest]:
+    """The manifests of the stages that a finished student was made from. One that is another now is
+    left out, and so are those before it: the run has grown, or was made anew, and this student was
+    not.
+    """
+    stages = stages_of(run)
+    inputs: dict[str, str] = dict(require_complete(student.path).identity["inputs"])
+    unverified = inputs.get("unverified")
+    if unverified is not None and unverified_in(run) != unverified:
+        return {}
+    standing: dict[str, Manifest] = {}
+    for name in reversed(_FUNNEL):
+        manifest = stages.get(name)
+        if manifest is None:
+            continue
+        if inputs.get(name, manifest.output) != manifest.output:
+            break
+        standing[name] = manifest
+        inputs = {**manifest.identity["inputs"], **inputs}
+    return {name: stages[name] for name in _FUNNEL if name in standing}
+
+
+def unverified_in(run: RunFolder) -> str | None:
+    """What an unverified student would learn from now."""
+    if not run.unverified.exists():
+        return None
+    return content_of(run.stage("examples"), [layout.UNVERIFIED])
 
 
 def card_facts(
@@ -234,7 +269,7 @@ def origins_of(
     traces = stages.get("traces")
     if traces is not None:
         origins["teacher"] = _LIST.join(teachers)
-        origins |= _drawn(traces.section)
+        origins |= _drawn(traces)
     verdicts = stages.get("verdicts")
     if verdicts is not None:
         origins["graded by"] = _graded_by(verdicts)
@@ -271,7 +306,7 @@ def teachers_of(stages: Mapping[str, Manifest]) -> list[str]:
 
 def _is_published(about: object) -> bool:
     """Whether a teacher of a manifest is a data set."""
-    return _mapping(about).get("sampler") == "stored"
+    return _mapping(about).get("sampler") == _PUBLISHED
 
 
 def _writers(names: Sequence[str]) -> str:
@@ -282,16 +317,22 @@ def _writers(names: Sequence[str]) -> str:
     return " and ".join(shown) or "unknown"
 
 
-def _drawn(section: Mapping[str, Any]) -> dict[str, str]:
+def _drawn(traces: Manifest) -> dict[str, str]:
     """How the traces came to be; of published ones nobody knows."""
-    teachers = _mapping(section.get("teachers")).values()
+    section = traces.section
     n = section.get("n")
-    if teachers and all(map(_is_published, teachers)):
-        return {"teacher's samples": f"at most {n} each, as they were published"}
+    if are_published(traces):
+        return {"teacher's samples": f"published, at most {n} each"}
     samples = _sampled(n, _mapping(section.get("sampling")))
-    if any(map(_is_published, teachers)):
+    if any(map(_is_published, _mapping(section.get("teachers")).values())):
         samples += "; published ones as they are"
     return {"teacher's prompt": str(section.get("prompt", "")), "teacher's samples": samples}
+
+
+def are_published(traces: Manifest) -> bool:
+    """Whether all traces stand in data sets: the stage's prompt and sampling are not theirs."""
+    told = _mapping(traces.section.get("teachers")).values()
+    return bool(told) and all(map(_is_published, told))
 
 
 def _graded_by(verdicts: Manifest) -> str:
@@ -516,11 +557,21 @@ def weights_in(folder: Path) -> list[ModelFile]:
 # ---- scores --------------------------------------------------------------------------------------
 
 
-def read_results(run: RunFolder, name: str) -> Results:
+def read_results(run: RunFolder, name: str, weights: str | None = None) -> Results:
     """The scores of a student and of all that it is compared with; those of students that differ in
-    their seed alone together too. Empty where nothing was measured.
+    their seed alone together too. Empty where nothing was measured, or what was measured is not
+    what the run holds now: a student that was trained anew has the name of the one before it.
     """
     summary = read_scores(run.evals.scores)
+    if all(score.model != name for score in summary.scores):
+        return Results(name)
+    if not is_measured(run, summary, name, weights):
+        log.warning(
+            "%s: the scores are not of what the run holds now, so the card has none; the evals "
+            "stage measures it",
+            name,
+        )
+        return Results(name)
     groups = summary.groups or SeedGroups()
     own = {name, *(group for group, members in groups.members.items() if name in members)}
     gaps = [row for row in (*summary.differences, *groups.differences) if is_about(row, own)]
@@ -540,6 +591,41 @@ def read_results(run: RunFolder, name: str) -> Results:
         tokens=_joined(summary.tokens, groups.tokens),
         benchmarks={one: benchmarked(run, summary, one, name) for one in benchmarks},
     )
+
+
+def is_measured(run: RunFolder, summary: ScoresFile, name: str, weights: str | None) -> bool:
+    """Whether the scores are of the samples that the run holds now, and these of the student with
+    these weights.
+    """
+    collected = read_manifest(run.evals.path)
+    if collected is None:
+        return False
+    here: dict[str, str] = {}
+    for cell in run.evals.cells():
+        for folder in (cell.traces_folder, cell.verdicts_folder):
+            manifest = read_manifest(folder)
+            if manifest is not None:
+                here[folder.relative_to(run.evals.path).as_posix()] = manifest.output
+    for key, output in collected.identity["inputs"].items():
+        if key.endswith(("/traces", "/verdicts")) and here.get(key) != output:
+            return False
+    benchmarks = {score.benchmark for score in summary.scores if score.model == name}
+    for benchmark in benchmarks:
+        manifest = read_manifest(run.benchmark(benchmark).cell(name).traces_folder)
+        if manifest is None or not may_be_of(teachers_of({"traces": manifest}), weights):
+            return False
+    return True
+
+
+def may_be_of(models: Sequence[str], weights: str | None) -> bool:
+    """Whether samples of these models may be of these weights: what was served under another name
+    does not tell.
+    """
+    if weights is None:
+        return True
+    name, _, revision = weights.rpartition("@")
+    told = [model.rpartition("@") for model in models]
+    return all(other != name or found == revision for other, _, found in told)
 
 
 def is_about(row: Difference, own: set[str]) -> bool:
@@ -602,11 +688,13 @@ def benchmarked(run: RunFolder, summary: ScoresFile, benchmark: str, name: str) 
 
 
 def sampling_of(run: RunFolder, results: Results) -> dict[str, float]:
-    """How a student was sampled where it was first measured; else how its teacher was."""
+    """How a student was sampled where it was first measured; else how its teacher was, as far as
+    that is known.
+    """
     folders = [run.benchmark(name).cell(results.model).traces_folder for name in results.benchmarks]
     for folder in (*folders, run.stage("traces")):
         manifest = read_manifest(folder)
-        if manifest is not None:
+        if manifest is not None and not are_published(manifest):
             sampling = _mapping(manifest.section.get("sampling"))
             return {name: sampling[name] for name in _OF_SAMPLING if name in sampling}
     return {}

@@ -31,6 +31,7 @@ from reasondistill.curation.provenance import (
     read_asked,
     read_results,
     sampling_of,
+    stages_behind,
     stages_of,
     weights_in,
 )
@@ -38,6 +39,7 @@ from reasondistill.errors import DataError, StageError
 from reasondistill.foreign_files import regular
 from reasondistill.runs import layout
 from reasondistill.runs.figures import read_student_record
+from reasondistill.runs.kept import kept_students
 from reasondistill.runs.layout import RunFolder, StudentFolder
 from reasondistill.runs.packing import without_places
 from reasondistill.runs.store import (
@@ -62,7 +64,7 @@ _OF_A_TOKENIZER = (
     *("*.model", "chat_template*", "additional_chat_templates/*.jinja"),
 )
 _OF_A_DATASET = ("*.parquet",)
-_OF_EXPORTS = ("*.jsonl", layout.MODEL_CARD)
+_OF_EXPORTS = ("*.jsonl", layout.CARD)
 # Vocabularies hold pieces of anything: of them only the secrets of the environment are looked for.
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "merges.txt", "added_tokens.json")
 _NOT_TEXT = (".safetensors", ".model", ".parquet")
@@ -107,8 +109,8 @@ class Push:
         DataError for a card that holds a secret.
         """
         text = cleaned(self.card(where))
-        _refuse_secret(layout.MODEL_CARD, text, is_vocabulary=False)
-        return (*self.files, Upload.of_bytes(layout.MODEL_CARD, text.encode(), "the card"))
+        _refuse_secret(layout.CARD, text, is_vocabulary=False)
+        return (*self.files, Upload.of_bytes(layout.CARD, text.encode(), "the card"))
 
 
 # ---- a student -----------------------------------------------------------------------------------
@@ -116,7 +118,8 @@ class Push:
 
 def choose_student(run: RunFolder, name: str | None) -> str:
     """The student that is meant: the one that is named, else the only trained one that is no
-    control. Raises StageError where that is not one.
+    control, and none that was kept when it was trained anew. Raises StageError where that is not
+    one.
     """
     known = [student.path.name for student in run.students()]
     if not known:
@@ -125,7 +128,9 @@ def choose_student(run: RunFolder, name: str | None) -> str:
         if name not in known:
             raise StageError(f"{run.path}: has no student {name!r}; it has {', '.join(known)}.")
         return name
-    trained = [one for one in known if method_of(run.student(one)) not in CONTROLS]
+    kept = {folder.path.name for folder, _ in kept_students(run)}
+    others = [one for one in known if one not in kept]
+    trained = [one for one in others if method_of(run.student(one)) not in CONTROLS]
     if len(trained) != 1:
         names = ", ".join(trained or known)
         raise StageError(f"{run.path}: which student? --student NAME, one of {names}.")
@@ -166,14 +171,17 @@ def student_push(
         for other, identity in weights.items()
         if other != name
     }
-    results = read_results(run, name)
+    results = read_results(run, name, weights.get(name))
     asked = read_asked(run, folder, made)
     if asked is not None:
         asked = replace(asked, sampling=sampling_of(run, results))
-    facts = card_facts(
-        made, stages_of(run), parents=parents, asked=asked, results=results, files=files
-    )
+    stages = stages_behind(run, folder)
+    facts = card_facts(made, stages, parents=parents, asked=asked, results=results, files=files)
     facts = replace(facts, is_adapter=is_adapter, licence=licence)
+    changed = [stage for stage in stages_of(run) if stage not in stages]
+    if changed:
+        origins = {**facts.origins, "changed since, not told here": ", ".join(changed)}
+        facts = replace(facts, origins=origins)
     if name in weights:
         facts = replace(facts, fingerprints={"weights": weights[name], **facts.fingerprints})
 
@@ -254,7 +262,7 @@ def _fits(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _left_out(folder: Path, uploads: Sequence[Upload]) -> tuple[str, ...]:
-    taken = {one.name for one in uploads} | {layout.MODEL_CARD}
+    taken = {one.name for one in uploads} | {layout.CARD}
     return tuple(name for name in _names_below(folder) if name not in taken)
 
 
@@ -327,7 +335,7 @@ def dataset_push(run: RunFolder, *, exports: bool = False, licence: str | None =
     examples = run.stage("examples")
     require_complete(examples)
     source = examples / layout.DATASET
-    if not (source / layout.MODEL_CARD).is_file():
+    if not (source / layout.CARD).is_file():
         raise StageError(
             f"{source}: is not here; a packed run leaves it out. Remove {examples}, and the same "
             "command makes it again from the traces."
@@ -343,7 +351,7 @@ def dataset_push(run: RunFolder, *, exports: bool = False, licence: str | None =
         verify_below(folder)
         for one in _tables(folder, _OF_EXPORTS):
             uploads.append(replace(one, name=f"{layout.EXPORTS}/{one.name}"))
-    text = without_places(read_text_verified(source / layout.MODEL_CARD))
+    text = without_places(read_text_verified(source / layout.CARD))
     if licence is not None:
         text = text.replace(NO_LICENCE, f"license: {json.dumps(licence)}", 1)
     left_out = _left_out(source, uploads)
@@ -356,7 +364,7 @@ def _tables(folder: Path, patterns: Sequence[str]) -> Iterator[Upload]:
         if not _fits(name, patterns):
             continue
         path = folder / name
-        if name == layout.MODEL_CARD:
+        if name == layout.CARD:
             yield _checked(folder, name, {})
             continue
         for number, row in enumerate(rows_as_text(path), start=1):

@@ -78,7 +78,10 @@ def require_free(run: RunFolder, moves: Iterable[tuple[Path, Path]]) -> None:
     for source, target in moves:
         require_no_links_below(source)
         if target.exists():
-            raise StageError(f"{target}: is in the way of {source}, which is to be kept there.")
+            raise StageError(
+                f"{target}: is in the way of {source}, which is to be kept there. Move it away, or "
+                "remove it: no student of the run has this name."
+            )
         manifest = read_manifest(source)
         if manifest is None:
             continue

@@ -77,10 +77,11 @@ EXPORTS = "exports"
 STUDENT = "student.json"
 MODEL = "model"
 ADAPTER = "adapter"
-# In a student's model folder: the prompt and the method that it was trained with, and its card.
-# Neither is a part of the weights' identity.
+# In a student's model folder: the prompt and the method that it was trained with. Like its card it
+# is no part of the weights' identity.
 OWN_FACTS = "reasondistill.json"
-MODEL_CARD = "README.md"
+# The card of a student's model, of a data set and of its exports, by the name that the hub knows.
+CARD = "README.md"
 # Beside a student's model folder in a packed run, which leaves the weights out: which they were.
 WEIGHTS_LEFT_OUT = "weights.json"
 CHECKPOINTS = "checkpoints"

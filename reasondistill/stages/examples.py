@@ -659,7 +659,7 @@ def write_dataset(
         fingerprints=fingerprints,
         sources=sources,
     )
-    store.write_text(folder / DATASET / "README.md", dataset_card(facts))
+    store.write_text(folder / DATASET / layout.CARD, dataset_card(facts))
 
 
 def funnel_of(manifests: Mapping[str, store.Manifest], tally: Tally) -> list[FunnelRow]:
@@ -683,7 +683,7 @@ def _write_exports(folder: Path, shapes: Sequence[str]) -> None:
     `datasets` finds them. Earlier versions called the train split `<shape>.jsonl`.
     """
     exports = folder / EXPORTS
-    card = exports / "README.md"
+    card = exports / layout.CARD
     for shape in shapes:
         for split in SPLITS:
             path = exports / f"{shape}.{split}.jsonl"

@@ -63,10 +63,9 @@ from reasondistill.curation.choices import (
 from reasondistill.curation.comparing import (
     SHOWN_GOLD,
     Comparing,
-    are_equal_golds,
+    ShownGold,
     as_set_aside,
     held_out_reason,
-    shown_gold,
     warn_of_unequal_golds,
 )
 from reasondistill.curation.figures import figure_of
@@ -180,6 +179,8 @@ def run_problems(
             held_out += held_out_of_file(source.decontaminate, name, base)
     # Of near-duplicates one stays whose gold can be graded.
     checked = check_golds(entries, pool)
+    if standing is not None:
+        checked = standing.restored(checked)
     comparing = Comparing(source, held_out, folder, first=with_traces)
     if standing is None:
         sifted = comparing.sifted(checked)
@@ -644,25 +645,25 @@ def without_duplicates(
     """Set aside each problem whose question came before, or is that of one of the `first`, wherever
     these come; of one with another answer both answers are shown.
     """
-    questions: dict[bytes, tuple[str, str]] = {}
+    questions: dict[bytes, tuple[str, ShownGold]] = {}
     for problem in first:
-        questions.setdefault(_question_key(problem), (problem.id, shown_gold(problem)))
+        questions.setdefault(_question_key(problem), (problem.id, ShownGold.of(problem)))
     doubtful: dict[str, None] = {}
     for entry in entries:
         if isinstance(entry, SetAside):
             yield entry
             continue
-        here = shown_gold(entry)
+        here = ShownGold.of(entry)
         name, gold = questions.setdefault(_question_key(entry), (entry.id, here))
         sources = repeats(entry, name)
         if name == entry.id:
             yield entry
-        elif are_equal_golds(gold, here):
+        elif here.equals(gold):
             detail = f"the same question as {name}"
             yield as_set_aside(entry, f"duplicate question{sources}", detail)
         else:
             doubtful[name] = None
-            detail = f"{here!r} here, {gold!r} there: the same question as {name}"
+            detail = f"{here.text!r} here, {gold.text!r} there: the same question as {name}"
             yield as_set_aside(entry, f"duplicate question, unequal golds{sources}", detail)
     warn_of_unequal_golds("questions", doubtful)
 

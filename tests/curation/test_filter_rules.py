@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,22 @@ def test_a_rule_keeps_what_it_says(rule: Any, kept: str) -> None:
         rule = FieldRule.model_validate(rule)
     matches = compiled("level", rule)
     assert ", ".join(name for name, value in VALUES.items() if matches(value)) == kept
+
+
+@pytest.mark.parametrize(
+    ("value", "is_kept"),
+    [
+        (10**400, True),
+        (-(10**400), False),
+        ("1e99999", True),
+        ("sNaN", False),
+        (Decimal("sNaN"), False),
+        (Decimal("-NaN"), False),
+        (float("inf"), True),
+    ],
+)
+def test_a_window_takes_numbers_that_no_float_is(value: Any, is_kept: bool) -> None:
+    assert compiled("level", FieldRule(min=3))(value) == is_kept
 
 
 @pytest.mark.parametrize(

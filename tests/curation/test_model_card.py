@@ -138,6 +138,18 @@ def test_the_card_names_each_of_several_sources(run: RunFolder) -> None:
     )
 
 
+def test_the_card_does_not_say_how_published_traces_were_drawn(run: RunFolder) -> None:
+    stages = dict(stages_of(run))
+    traces = stages["traces"]
+    teachers = {"1": {"model": "set@0123456789ab", "sampler": "stored", "share": 1.0}}
+    identity = {**traces.identity, "section": {**traces.section, "teachers": teachers}}
+    stages["traces"] = replace(traces, identity=identity)
+    origins = card_facts(MadeStudent.of(run.student("sft")), stages).origins
+    assert origins["teacher"] == "unknown, published in set@0123456789ab"
+    assert "teacher's prompt" not in origins
+    assert origins["teacher's samples"] == "published, at most 2 each"
+
+
 def test_the_card_says_where_the_student_comes_from_and_what_it_scores(run: RunFolder) -> None:
     text = model_card(facts_of(run))
     for part in (

@@ -129,6 +129,50 @@ def test_an_adapter_names_its_base_and_brings_its_tokenizer(run: RunFolder, tmp_
     assert str(run.path).encode() not in b"".join(out.values())
 
 
+def card_of(run: RunFolder, weights: str = WEIGHTS["sft"]) -> str:
+    return student_push(run, "sft", {"sft": weights}).card("me/small")
+
+
+def test_scores_of_the_student_before_it_are_not_those_of_one_that_was_trained_anew(
+    run: RunFolder,
+) -> None:
+    assert "## Scores" in card_of(run)
+    cell = run.evals.path / "gsm_symbolic" / "sft"
+    # What grading and sampling wrote is what the scores are of, and the weights.
+    manifest = read_manifest(cell / "traces")
+    assert manifest is not None
+    identity = {**manifest.identity, "section": {**manifest.section, "teachers": ["model@e5f6"]}}
+    write_manifest(cell / "traces", replace(manifest, identity=identity))
+    assert "## Scores" in card_of(run, "model@e5f6")
+    assert "## Scores" not in card_of(run, "model@0123456789ab")
+    cell.rename(cell.with_name("sft-of-5"))
+    card = card_of(run, "model@e5f6")
+    assert "## Scores" not in card and "model-index" not in card
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("1-problems", ["traces", "verdicts", "examples"]),
+        ("2-traces", ["verdicts", "examples"]),
+        ("3-verdicts", ["examples"]),
+        ("4-examples", []),
+    ],
+)
+def test_a_card_tells_nothing_of_stages_that_have_changed_since(
+    run: RunFolder, place: str, told: list[str]
+) -> None:
+    manifest = read_manifest(run.path / place)
+    assert manifest is not None
+    write_manifest(run.path / place, replace(manifest, content="another"))
+    card = card_of(run)
+    rows = r"^\| (problems|traces|verdicts|examples) \| [\d,]+ \| [\d,]+ \|"
+    found = re.findall(rows, card, re.M)
+    assert found == told and "changed since, not told here" in card and "another" not in card
+    if place == "4-examples":
+        assert "| examples | `9999aaaabbbbcccc` |" in card and "demo-teacher" not in card
+
+
 def without_method(run: RunFolder, name: str) -> None:
     """Make a student of the fake run one that is trained and no control."""
     manifest = read_manifest(run.student(name).path)
@@ -143,6 +187,9 @@ def test_the_only_student_that_is_no_control_is_meant(run: RunFolder) -> None:
     assert choose_student(run, "base") == "base"
     with pytest.raises(StageError, match="no student 'stf'; it has answer-only, base, sft"):
         choose_student(run, "stf")
+    run.student("sft").path.rename(run.student("sft-of-5").path)
+    shutil.copytree(run.student("sft-of-5").path, run.student("sft").path)
+    assert choose_student(run, None) == "sft", "the one that was kept is not meant"
     without_method(run, "base")
     with pytest.raises(StageError, match="--student NAME, one of base, sft"):
         choose_student(run, None)
@@ -239,6 +286,15 @@ def test_other_weights_at_the_place_are_named_and_nothing_is_written(
     with pytest.raises(StageError, match=r"holds model-00001-of-00002\.safetensors, which would"):
         pushed(run, tmp_path / "out")
     assert len(contents(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors"])
+def test_a_file_of_ones_own_is_not_replaced(run: RunFolder, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("# mine, about reasondistill\n")
+    with pytest.raises(StageError, match=rf"other files of the same names \({name}\)"):
+        pushed(run, tmp_path / "out")
+    assert contents(tmp_path / "out") == {name: b"# mine, about reasondistill\n"}
 
 
 def test_a_folder_of_another_run_is_left_alone(run: RunFolder, tmp_path: Path) -> None:

@@ -92,6 +92,11 @@ def test_a_reference_that_boxes_another_answer_keeps_it(solution: str, answer: s
     assert reference_completion(problem(solution)).answer_text == f"\\boxed{{{answer}}}"
 
 
+def test_of_several_golds_a_reference_boxes_the_first() -> None:
+    several = problem("Half of it.").model_copy(update={"answer": '["1/2", "0.5"]'})
+    assert reference_completion(several).answer_text == "\\boxed{1/2}"
+
+
 def test_a_problem_without_a_reference_is_a_failed_sample() -> None:
     (sampled,) = ReferenceSampler([problem(None)]).sample([request()])
     assert sampled.completion.finish == "error"

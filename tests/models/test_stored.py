@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from reasondistill.config import StoredSettings
-from reasondistill.curation.rows import Row
+from reasondistill.curation.rows import OpenedRows, Row
 from reasondistill.errors import ConfigError, DataError
+from reasondistill.models.samplers.stored.holding import NO_OPTIONS, Holding
 from reasondistill.models.samplers.stored.reading import read_row
 from reasondistill.models.samplers.stored.shapes import find_fields
-from reasondistill.models.samplers.stored.texts import StoredRow
+from reasondistill.models.samplers.stored.texts import StoredRow, StoredText
+from reasondistill.records import Origin, Problem
 
 THOUGHTS, ANSWER = "3 and 4 make 7.", "It is \\boxed{7}."
 WHOLE = f"<think>{THOUGHTS}</think>{ANSWER}"
@@ -203,6 +205,7 @@ def test_empty_texts_are_left_out_with_the_reason() -> None:
         ({"messages": [{"role": "poet", "content": "a"}]}, "unknown role 'poet'"),
         ({"messages": [{"role": "user", "content": 3}]}, "turn 0: content: holds a number"),
         ({**DASD, "logprobs": [0.5]}, "logprobs: token 0: '0.5' is no log-probability"),
+        ({**DASD, "logprobs": [-(10**400)]}, "00000000' is no log-probability"),
         ({**DASD, "token_ids": [1], "logprobs": [-1, -1]}, "1 token_ids, but 2 logprobs"),
         ({"choices": [{"message": "a"}]}, "choices.0: message: holds a text, want an object"),
         ({"choices": [choice("a", finish_reason=3)]}, "finish_reason: holds a number"),
@@ -235,3 +238,24 @@ def test_a_set_of_no_known_shape_names_its_fields() -> None:
     alpaca = {"instruction": "Add.", "input": "3 4", "output": "7"}
     with pytest.raises(ConfigError, match="none of the known shapes"):
         read(alpaca)
+
+
+def test_a_question_without_its_options_is_that_of_its_own_row_alone() -> None:
+    stem = "Which of these is true?"
+    problems: list[Problem] = []
+    for number, options in enumerate(("A) cats\nB) dogs", "A) sun\nB) moon")):
+        origin = Origin(dataset="d", revision="r", split="train", row=number)
+        question = f"{stem}\n\n{options}"
+        name = f"d/train/{number}"
+        problems.append(Problem(id=name, question=question, answer="A", origin=origin))
+    holding = Holding(problems)
+    asked = {0: stem, 1: stem, 7: stem, 8: problems[0].question}
+    rows = iter([Row(number, {}) for number in asked])
+    holding.fill(
+        OpenedRows(rows, "d", "r", "train"),
+        lambda row: StoredRow(asked[row.index], (StoredText(f"of row {row.index}"),)),
+    )
+    assert [holding.count(problem.id) for problem in problems] == [2, 1]
+    assert holding.get("d/train/1", 0)[0].text == "of row 1"
+    assert holding.left_out.counts == {NO_OPTIONS: 1} and holding.left_out.rows[NO_OPTIONS] == [7]
+    holding.close()

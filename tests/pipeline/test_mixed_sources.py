@@ -76,9 +76,9 @@ def test_every_rows_fate_is_known_by_source_everywhere(mixed: Path) -> None:
         ("sums", 6, 6),
         ("again", 3, 0),
     ]
-    limit = ("--set", "problems.sources.0.limit=2")
-    changed = command(mixed, "run", "small.toml", *limit, code=2)
-    assert "sources.sums.limit was absent, is 2" in changed
+    other = ("--set", "problems.sources.0.tag=hard")
+    changed = command(mixed, "run", "small.toml", *other, code=2)
+    assert 'sources.sums.tag was "easy", is "hard"' in changed
 
 
 @pytest.mark.parametrize(

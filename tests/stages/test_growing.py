@@ -72,6 +72,14 @@ class Willing:
             )
 
 
+class Strict(Willing):
+    """A grader to whom no gold is right."""
+
+    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[tuple[str, Grade]]:
+        for name, grade in super().grade_many(items):
+            yield name, grade.model_copy(update={"outcome": "undecided", "reason": "timeout"})
+
+
 def rows(count: int) -> list[dict[str, str]]:
     return [{"question": f"What is {i}+1?", "answer": str(i + 1)} for i in range(count)]
 
@@ -83,6 +91,7 @@ def made(
     held_out: Sequence[HeldOut] = (),
     has_traces: bool = True,
     drawn: Container[str] = frozenset(f"sums/train/{i}" for i in range(50)),
+    pool: Willing | None = None,
     **keys: Any,
 ) -> store.Manifest:
     """The problems of these rows, in the same folder each time."""
@@ -93,7 +102,7 @@ def made(
     if not has_traces:
         drawn = ()
     return run_problems(
-        source, tmp_path / "out", pool=Willing(), held_out=held_out, drawn=lambda: drawn
+        source, tmp_path / "out", pool=pool or Willing(), held_out=held_out, drawn=lambda: drawn
     )
 
 
@@ -268,6 +277,21 @@ def test_problems_that_were_killed_while_they_grew_go_on(tmp_path: Path, at: str
     assert first.output in grown.stood
 
 
+def test_what_came_before_a_kill_has_to_come_again_from_another_file_too(tmp_path: Path) -> None:
+    made(tmp_path, limit=5)
+    killed("finish_stage", lambda: made(tmp_path, limit=8))
+    with pytest.raises(DriftError, match="sums/train/3: it does not come any more"):
+        made(tmp_path, rows(3), limit=8)
+
+
+def test_a_lower_limit_excuses_no_row_that_is_gone(tmp_path: Path) -> None:
+    made(tmp_path, limit=8)
+    with pytest.raises(DriftError, match="sums/train/2: it does not come any more"):
+        made(tmp_path, rows(2), limit=5)
+    lower = made(tmp_path, limit=5, held_out=in_gsm8k("What is 0+1?"))
+    assert lower.figures["left_out"] == 4
+
+
 FARM = (
     "A farmer has 17 sheep and 25 goats on a meadow behind the mill. Every evening 3 of the goats "
     "climb over the fence and come back. How many animals are on the meadow at night?"
@@ -313,6 +337,18 @@ def test_leaks_that_are_looked_for_later_leave_out_what_has_traces(tmp_path: Pat
     made(tmp_path, rows)
     stood = lines_of(tmp_path)
     later = made(tmp_path, rows, held_out=in_gsm8k(FARM), decontaminate={})
+    assert lines_of(tmp_path) == stood and later.figures["left_out"] == 1
+    (left,) = store.read_records(tmp_path / "out" / "left_out.jsonl", SetAside)
+    assert left.id == "sums/train/0" and left.reason == "held out: near a question of gsm8k"
+
+
+def test_a_leak_is_found_in_a_problem_whose_gold_does_not_grade_itself_any_more(
+    tmp_path: Path,
+) -> None:
+    rows = asking(f"Read this, then think.\n\n{FARM}\n\nThere are 5 points for it.", "2+2?")
+    made(tmp_path, rows)
+    stood = lines_of(tmp_path)
+    later = made(tmp_path, rows, pool=Strict(), held_out=in_gsm8k(FARM), decontaminate={})
     assert lines_of(tmp_path) == stood and later.figures["left_out"] == 1
     (left,) = store.read_records(tmp_path / "out" / "left_out.jsonl", SetAside)
     assert left.id == "sums/train/0" and left.reason == "held out: near a question of gsm8k"

@@ -642,6 +642,22 @@ def test_equal_questions_with_unequal_golds_show_both(
     assert "questions with unequal golds, of each the first stays: 1 (x/train/0" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("gold", "other", "is_equal"),
+    [
+        ("1234567890123456789012345678901", "1234567890123456789012345678902", False),
+        (f"{'1 + ' * 20}2", f"{'1 + ' * 20}3", False),
+        (f"{'1 + ' * 20}2", f"{'1 + ' * 20}2.", True),
+    ],
+)
+def test_golds_are_compared_to_their_last_digit(
+    tmp_path: Path, gold: str, other: str, is_equal: bool
+) -> None:
+    rows = [{"question": "What is it?", "answer": answer} for answer in (gold, other)]
+    (entry,) = set_aside(from_file(write_jsonl(tmp_path / "x.jsonl", rows)))
+    assert (entry.reason == "duplicate question") == is_equal
+
+
 def test_a_part_of_a_question_that_is_missing_or_a_list_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -270,7 +270,7 @@ def test_the_card_of_a_student_names_who_wrote_the_traces_and_where_they_came_fr
     writers = "deepseek-ai/DeepSeek-R1 and gemini and unknown, published in"
     assert f"solutions by {writers} {name}. Made by" in card
     assert f"| teacher | {writers} {name} |" in card
-    assert "| teacher's samples | at most 2 each, as they were published |" in card
+    assert "| teacher's samples | published, at most 2 each |" in card
     assert "temperature" not in card and "teacher's prompt" not in card
     assert card_facts(made, stages).datasets == ["openai/gsm8k"]
 

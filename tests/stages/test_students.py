@@ -35,7 +35,7 @@ from reasondistill.runs.store import (
 )
 from reasondistill.stages.students import StudentJob, read_student, run_student, snapshots
 from reasondistill.stages.students.checks import check_settings
-from reasondistill.stages.students.material import calibrating
+from reasondistill.stages.students.material import Reread, answers_only, calibrating
 
 torch = pytest.importorskip("torch")
 
@@ -335,6 +335,7 @@ def test_sft_learns_saves_and_is_skipped_when_complete(tmp_path: Path) -> None:
         ".safetensors",
         ".json",
         ".jinja",
+        ".md",
     }  # no pickle
     assert run_student(made) == manifest
     with pytest.raises(DriftError, match="learning_rate"):
@@ -412,6 +413,14 @@ def test_answer_only_takes_the_same_problems_and_steps(tmp_path: Path) -> None:
     assert ours is not None and theirs is not None
     assert (ours.steps, ours.examples) == (theirs.steps, theirs.examples)
     assert ours.loss_tokens < theirs.loss_tokens
+
+
+def test_of_several_golds_answer_only_learns_the_first() -> None:
+    origin = Origin(dataset="d", revision="1", split="train", row=1)
+    several = Problem(id="p/1", question="Half of it?", answer='["1/2", "0.5"]', origin=origin)
+    problems = Reread(lambda: [several], lambda: "")
+    (learnt,) = answers_only(problems, Reread(lambda: [example(1)], lambda: ""), PROMPT)
+    assert learnt.messages[-1].content == "\\boxed{1/2}"
 
 
 def with_unverified(made: StudentJob) -> StudentJob:

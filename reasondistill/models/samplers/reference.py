@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from reasondistill.config import Cluster, ModelSettings
 from reasondistill.grading import GradeItem, find_policy
 from reasondistill.grading.extract.boxes import last_boxes
+from reasondistill.grading.read.golds import alternatives
 from reasondistill.grading.serve.items import begin
 from reasondistill.models.samplers.base import SamplerBase, SamplerKind
 from reasondistill.models.samplers.requests import (
@@ -29,8 +30,9 @@ _ANSWER_LINE = re.compile(r"\s*^####[^\n]*\s*\Z", re.MULTILINE)
 
 
 class ReferenceSampler(SamplerBase):
-    """Reasoning = the reference solution, answer = the boxed gold answer, or what the solution
-    boxes where that is another one; every sample of a problem is the same. Tokens are words.
+    """Reasoning = the reference solution, answer = the boxed gold answer, of alternatives the
+    first, or what the solution boxes where that is another one; every sample of a problem is the
+    same. Tokens are words.
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -62,7 +64,7 @@ def reference_completion(problem: Problem, *, prompt_tokens: int = 0) -> Complet
             "the problem has no reference solution", fault="input", prompt_tokens=prompt_tokens
         )
     reasoning = _ANSWER_LINE.sub("", problem.reference_solution or "").strip()
-    answer = f"\\boxed{{{_other_answer(problem) or problem.answer}}}"
+    answer = f"\\boxed{{{_other_answer(problem) or alternatives(problem.answer)[0]}}}"
     words = len(reasoning.split()) + len(answer.split())
     return Completion(
         reasoning=reasoning,

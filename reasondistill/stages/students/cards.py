@@ -45,7 +45,7 @@ def write_cards(job: StudentJob, made: MadeStudent) -> None:
         folder = job.folder / name
         if folder.is_dir():
             facts = replace(facts, is_adapter=name == layout.ADAPTER, files=weights_in(folder))
-            write_text(folder / layout.MODEL_CARD, cleaned(model_card(facts)))
+            write_text(folder / layout.CARD, cleaned(model_card(facts)))
 
 
 def stages_before(job: StudentJob) -> dict[str, Manifest]:

@@ -13,9 +13,6 @@ from reasondistill.runs import layout
 from reasondistill.runs.figures import read_student_record
 from reasondistill.runs.store import require_complete
 
-# What the trainer's library writes beside checkpoints.
-_CARD = "README.md"
-
 
 def read_student(folder: Path) -> Student:
     """The finished student of a folder, its `path` absolute or a hub id. Raises StageError when it
@@ -37,7 +34,8 @@ def remove_checkpoints(folder: Path) -> None:
     checkpoints = folder / layout.CHECKPOINTS
     for path in checkpoints.glob("checkpoint-*"):
         shutil.rmtree(path)
-    (checkpoints / _CARD).unlink(missing_ok=True)
+    # The trainer's library writes one beside them.
+    (checkpoints / layout.CARD).unlink(missing_ok=True)
     with suppress(OSError):  # not there, or not empty
         checkpoints.rmdir()
 

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from reasondistill.config import StudentSettings
 from reasondistill.errors import StageError
 from reasondistill.grading.extract.answer import extract
+from reasondistill.grading.read.golds import alternatives
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.models.topk import FOLDER
 from reasondistill.records import Example, Message, Problem, Split, fingerprint
@@ -170,7 +171,7 @@ def training_examples(job: StudentJob) -> Reread[Example]:
 def answers_only(
     problems: Reread[Problem], examples: Reread[Example], prompt: NamedPrompt
 ) -> Iterator[Example]:
-    """One example per problem: the gold answer in a box, no reasoning.
+    """One example per problem: the gold answer in a box, of alternatives the first, no reasoning.
 
     Where there is no gold answer, what the problem's first kept trace answered stands in for it.
     """
@@ -185,7 +186,7 @@ def answers_only(
     for problem in problems:
         if problem.id not in splits:
             continue
-        answer = problem.answer or first_answers[problem.id]
+        answer = alternatives(problem.answer)[0] or first_answers[problem.id]
         boxed = Message(role="assistant", content=f"\\boxed{{{answer}}}")
         yield Example(
             id=f"{problem.id}:gold",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, cast
 
@@ -141,7 +142,8 @@ def log_probabilities(values: Sequence[object], place: str) -> Iterator[float]:
     for number, value in enumerate(values):
         logprob = math.nan
         if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-            logprob = float(value)
+            with suppress(OverflowError, ValueError):  # 400 digits, a signalling NaN
+                logprob = float(value)
         # Rounding may make a little more than 0 of a certain token.
         if not math.isfinite(logprob) or logprob > _ROUNDING:
             raise DataError(

@@ -7,8 +7,10 @@
 
 A row's traces are those of the problem with the same question (`normalise_question`), else of the
 one that was read from the same row of the same data set, if its question stands in what the row
-asks, or the row says nothing of that. They wait in a temporary file, which is gone with the
-process: of a trace only its place there is in memory.
+asks, or the row asks it without its options, or says nothing of that. Without its options a
+question of another row is none: many sets ask "Which of these is true?" of many options. The traces
+wait in a temporary file, which is gone with the process: of a trace only its place there is in
+memory.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ _MOST_TEACHERS = 50
 # So many rows are named of each reason.
 _MOST_NAMED = 5
 NO_PROBLEM, NO_QUESTION = "no problem asks this", "no question by which to know the problem"
+NO_OPTIONS = "asks a question of multiple choice without its options"
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Holding:
         self._places: dict[str, array[int]] = {}
         self._by_row: dict[tuple[str, str, str], dict[int, int]] = {}
         self._by_question: dict[bytes, int] = {}
+        self._without_options: set[bytes] = set()
         self._questions: list[str] = []
         self._waiting = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (see close)
         for problem in problems:
@@ -89,8 +93,9 @@ class Holding:
         origin = problem.origin
         source = (origin.dataset, origin.revision, origin.split)
         self._by_row.setdefault(source, {})[origin.row] = number
-        for form in sorted(question_forms(problem.question)):
-            self._by_question.setdefault(_digest(form), number)
+        whole = normalise_question(problem.question)
+        self._by_question.setdefault(_digest(whole), number)
+        self._without_options.update(map(_digest, question_forms(problem.question) - {whole}))
 
     def close(self) -> None:
         """Let go of the texts."""
@@ -119,9 +124,8 @@ class Holding:
         if not found.texts:
             return
         number = self.problem_of(found.question, same_row)
-        if number is None:
-            reason = NO_QUESTION if found.question is None else NO_PROBLEM
-            self.left_out.add(reason, row, len(found.texts))
+        if isinstance(number, str):
+            self.left_out.add(number, row, len(found.texts))
             return
         places = self._places.setdefault(self._ids[number], array("q"))
         for place, text in enumerate(found.texts):
@@ -137,20 +141,24 @@ class Holding:
             name = "others"
         self.teachers[name] += 1
 
-    def problem_of(self, question: str | None, same_row: int | None) -> int | None:
+    def problem_of(self, question: str | None, same_row: int | None) -> int | str:
         """The problem with this question; else that of the same row, whose question may stand among
-        other words.
+        other words; or why there is none.
         """
         if question is None:
-            return same_row
+            return NO_QUESTION if same_row is None else same_row
         asked = normalise_question(question)
         number = self._by_question.get(_digest(asked))
-        if number is not None or same_row is None:
+        if number is not None:
             return number
-        wanted = normalise_question(self._questions[same_row])
-        if wanted and wanted in asked:
-            return same_row
-        return None
+        if same_row is not None:
+            own = self._questions[same_row]
+            wanted = normalise_question(own)
+            if (wanted and wanted in asked) or asked in question_forms(own):
+                return same_row
+        if _digest(asked) in self._without_options:
+            return NO_OPTIONS
+        return NO_PROBLEM
 
     def count(self, problem_id: str) -> int:
         """How many traces of a problem there are."""

@@ -12,8 +12,8 @@ import pytest
 from reasondistill.config import ProblemSource
 from reasondistill.curation.golds import REMEDIES, fault_in_gold, mark_in, text_after
 from reasondistill.errors import DataError
-from reasondistill.grading import GradeItem, GradingPool
-from reasondistill.records import Problem, SetAside
+from reasondistill.grading import GRADER, GradeItem, GradingPool
+from reasondistill.records import Grade, Problem, SetAside
 from reasondistill.runs import store
 from reasondistill.stages.problems import run_problems
 
@@ -113,3 +113,19 @@ def test_counts_add_up_and_a_warning_names_the_remedy_once(
     assert [problem.answer for problem in kept] == ["7"]
     assert "altogether in April and May.\\n#### 72" in aside[0].detail
     assert all(len(one.detail) <= 200 for one in aside)
+
+
+@pytest.mark.parametrize("piece", ["7", "1,", "answer:", "The answer is ", "7 or "])
+def test_a_gold_without_end_is_looked_at_in_linear_time(piece: str) -> None:
+    # Where each place is compared with each, minutes or hours.
+    grade = Grade(
+        outcome="undecided",
+        extracted="",
+        layer="string",
+        reason="too_long",
+        grader=GRADER,
+        seconds=0.0,
+    )
+    fault = fault_in_gold(piece * 200_000, grade)
+    wanted = "gold holds two answers" if "or" in piece else "gold is too much for the checker"
+    assert fault.reason == wanted
