@@ -143,7 +143,8 @@ class ProblemSource(ComparedProblems):
     (`{"A": "…", "B": "…"}`); `answer` holds a label, a letter, the text of an option, or its place,
     counted from 0 unless `answer_counts_from` says 1. `choice_labels` is the field of the options'
     labels; of `choices = "choices.text"` those in `choices.label` are taken. A problem that speaks
-    of a picture which is not in its text is set aside, but with `figures = "keep"`.
+    of a picture which is not in its text, or has one beside it in its row, is set aside, but with
+    `figures = "keep"`.
 
     `near_duplicates` and `decontaminate` are tables; not for benchmarks, nor for one of several
     sources.

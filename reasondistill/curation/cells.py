@@ -26,6 +26,8 @@ Read = Callable[[Any], Any]
 _FEATURES = b"huggingface"
 # An exponent beyond this is not written out in digits.
 _MOST_DIGITS = 400
+# From here on not every whole number is a double.
+_LAST_WHOLE = 2.0**53
 
 
 # ---- one value -----------------------------------------------------------------------------------
@@ -69,6 +71,11 @@ def is_infinite(value: Any) -> bool:
     return isinstance(value, float) and math.isinf(value)
 
 
+def may_be_rounded(value: Any) -> bool:
+    """Whether a double is so large that it may stand for several whole numbers."""
+    return isinstance(value, float) and abs(value) >= _LAST_WHOLE and math.isfinite(value)
+
+
 def exact_number(text: str) -> float | Decimal:
     """A number of JSON as it is written: a float where that writes the same number, else a Decimal.
 
@@ -106,6 +113,50 @@ def require_texts(place: str, schema: Any, fields: Iterable[str]) -> None:
 def row_reader(schema: Any) -> Read | None:
     """What turns a row into the values that its file means; None where they are so already."""
     return _struct_reader(schema, _features_of(schema))
+
+
+class Picture(dict[str, Any]):
+    """The value of a column of pictures: where the picture lies, and perhaps its bytes. Nobody
+    looks into it.
+    """
+
+
+def picture_columns(schema: Any) -> list[str]:
+    """The columns of pictures, or of lists of them."""
+    features = _features_of(schema)
+    return [field.name for field in schema if _holds_pictures(field.type, features.get(field.name))]
+
+
+def _holds_pictures(kind: Any, feature: Any) -> bool:
+    if _is_list(kind):
+        return _holds_pictures(kind.value_type, _inner_feature(feature))
+    return _is_picture(kind, feature)
+
+
+def _is_picture(kind: Any, feature: Any) -> bool:
+    """Whether a column is said to hold pictures, or nothing is said of it and it has the shape in
+    which `datasets` keeps them.
+    """
+    from pyarrow import types
+
+    said = None
+    if isinstance(feature, dict):
+        said = cast("dict[str, Any]", feature).get("_type")
+    if isinstance(said, str):
+        return said == "Image"
+    if not types.is_struct(kind) or {field.name for field in kind} != {"bytes", "path"}:
+        return False
+    return types.is_binary(kind.field("bytes").type) or types.is_large_binary(
+        kind.field("bytes").type
+    )
+
+
+def _as_picture(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return Picture(cast("Mapping[str, Any]", value))
+    return Picture(path=value)
 
 
 def _type_at(schema: Any, name: str) -> Any:
@@ -183,6 +234,8 @@ def _reader_of(kind: Any, feature: Any) -> Read | None:
     import numpy as np
     from pyarrow import types
 
+    if _is_picture(kind, feature):
+        return _as_picture
     if types.is_dictionary(kind):
         kind = kind.value_type
     names = _label_names(feature)
@@ -197,15 +250,19 @@ def _reader_of(kind: Any, feature: Any) -> Read | None:
         return _struct_reader(kind, feature)
     if not _is_list(kind):
         return None
-    inner = feature
-    if isinstance(feature, dict):
-        inner = cast("dict[str, Any]", feature).get("feature")
-    elif isinstance(feature, list) and feature:
-        inner = cast("list[Any]", feature)[0]
-    read = _reader_of(kind.value_type, inner)
+    read = _reader_of(kind.value_type, _inner_feature(feature))
     if read is None:
         return None
     return lambda values: None if values is None else [read(value) for value in values]
+
+
+def _inner_feature(feature: Any) -> Any:
+    """What is said of the values of a list."""
+    if isinstance(feature, dict):
+        return cast("dict[str, Any]", feature).get("feature")
+    if isinstance(feature, list) and feature:
+        return cast("list[Any]", feature)[0]
+    return feature
 
 
 def _label_names(feature: Any) -> Mapping[int, str] | None:

@@ -17,12 +17,14 @@ import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
 from reasondistill.bounds import CARD_BYTES, CARD_VALUES, JSON_DEPTH, LINE_BYTES, TEXT_RATIO
-from reasondistill.curation.packed import OPENERS, most_bytes
+from reasondistill.curation.packed import OPENERS, most_bytes, without_packing
 from reasondistill.curation.parquet import require_bounded
+from reasondistill.curation.text_files import holds_objects
 from reasondistill.errors import DataError, ReasonDistillError
 from reasondistill.foreign_files import regular
 from reasondistill.foreign_text import shortened, shown_line
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 # Where `datasets` looks for the metadata of a folder, and the keys that name files in it.
 _CARDS = (layout.CARD, ".huggingface.yaml")
 _NAME_FILES = ("data_files", "data_dir")
+_JSON_FILES = (".jsonl", ".ndjson", ".json")
 _HEAD = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 # Of a hub's data set.
 _OF_THE_HUB = "hf://"
@@ -77,6 +80,27 @@ def files_of(builder: Any, split: str) -> list[Path]:
     chosen = {part.strip().partition("[")[0] for part in split.split("+")}
     paths = [str(path) for name in files if str(name) in chosen for path in files[name]]
     return [Path(path) for path in paths if "://" not in path]
+
+
+def json_files(builder: Any) -> dict[str, list[Path]] | None:
+    """The files of JSON here, by split, that our own reader takes as they are; None where a file
+    is of another kind, or the card says how they are to be read.
+    """
+    from datasets.packaged_modules.json.json import Json
+
+    if not isinstance(builder, Json):
+        return None
+    settings: Any = builder.config
+    is_told = builder.info.features is not None or settings.field is not None
+    if is_told or settings.encoding != "utf-8" or settings.encoding_errors is not None:
+        return None
+    files: dict[str, list[Path]] = {}
+    for name, paths in (settings.data_files or {}).items():
+        files[str(name)] = [Path(path) for path in paths]
+    for path in chain.from_iterable(files.values()):
+        if without_packing(path).suffix.lower() not in _JSON_FILES or not holds_objects(path):
+            return None
+    return files
 
 
 def _outside(place: object, path: str) -> DataError:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from reasondistill.records import Graded, Problem, Split, SuspectGold, Trace
 from reasondistill.runs.figures import ExamplesFigures
 
+# Every row of a data set may name a writer of its own.
+_MOST_LISTED = 20
+
 PASS_RATE_BINS = (
     "pass_rate_0",
     "pass_rate_0_25",
@@ -180,4 +183,10 @@ def _listed(counter: Counter[str]) -> str:
     names = sorted(counter)
     if len(names) == 1:
         return names[0]
-    return ", ".join(f"{name} ({counter[name]:,} traces)" for name in names)
+    if len(names) > _MOST_LISTED:
+        names = sorted(name for name, _ in counter.most_common(_MOST_LISTED))
+    listed = ", ".join(f"{name} ({counter[name]:,} traces)" for name in names)
+    others = len(counter) - len(names)
+    if others:
+        listed += f", and {others:,} others"
+    return listed

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+
+from reasondistill.curation.cells import Picture
 
 _MARK = re.compile(
     r"<image[ _]?\d*>|\[image[ _]?\d*\]|<\|image|!\[[^\[\]\n]*\]\(|<img\b|\\includegraphics",
@@ -25,21 +27,28 @@ _WORDS = re.compile(
     rf"|\bthe\s+(?:accompanying|following|adjoining)\s+{_PICTURE}\b",
     re.IGNORECASE,
 )
-# Columns of data sets with pictures.
-_COLUMNS = ("image", "images", "image_1", "decoded_image", "figure")
+# What columns of pictures are called, whatever they hold.
+PICTURE_COLUMNS = ("image", "images", "image_1", "decoded_image", "figure")
 
 
 def figure_of(question: str, fields: Mapping[str, Any]) -> str | None:
-    """What of a row speaks of a picture that the text has not: a mark, words, a column; None where
-    nothing does, or the figure is drawn in the text (Asymptote, TikZ).
+    """What of a row speaks of a picture that the text has not: a mark, words, a column that holds
+    pictures or is called so; None where nothing does, or the figure is drawn in the text
+    (Asymptote, TikZ).
     """
     mark = _MARK.search(question)
     if mark is not None:
         return mark[0]
-    for name in _COLUMNS:
-        if fields.get(name):
+    for name, value in fields.items():
+        if _is_picture(value) or (value and name in PICTURE_COLUMNS):
             return f"column {name}"
     words = _WORDS.search(question)
     if words is None or _DRAWN.search(question):
         return None
     return words[0]
+
+
+def _is_picture(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(isinstance(one, Picture) for one in cast("list[Any]", value))
+    return isinstance(value, Picture)

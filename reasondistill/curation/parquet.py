@@ -23,7 +23,8 @@ from reasondistill.bounds import (
     ROW_BYTES,
     UNPACKED_RATIO,
 )
-from reasondistill.curation.cells import require_texts, row_reader
+from reasondistill.curation.cells import picture_columns, require_texts, row_reader
+from reasondistill.curation.figures import PICTURE_COLUMNS
 from reasondistill.errors import DataError, MissingDependencyError
 from reasondistill.foreign_files import regular
 
@@ -56,6 +57,8 @@ def parquet_rows(
             require_texts(f"{path}:1", schema, texts)
             read = row_reader(schema)
             columns = columns_of(schema.names, fields)
+            if columns is not None:
+                columns += pictures_beside(schema, file.metadata, columns)
             unpacked = 0
             for group in range(file.metadata.num_row_groups):
                 size = batch_rows(path, raw, file.metadata, group, columns)
@@ -87,6 +90,24 @@ def columns_of(names: Sequence[str], fields: Sequence[str]) -> list[str] | None:
             return None
         columns[column] = None
     return list(columns) or None
+
+
+def pictures_beside(schema: Any, metadata: Any, columns: Sequence[str]) -> list[str]:
+    """What else has to be read to know which rows have a picture: columns of pictures without their
+    bytes, where these stand apart, and those that are called so.
+    """
+    of_type = picture_columns(schema)
+    leaves = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    places: list[str] = []
+    for name in dict.fromkeys([*of_type, *PICTURE_COLUMNS]):
+        if schema.names.count(name) != 1 or name in columns:
+            continue
+        place = name
+        if name in of_type:
+            paths = [leaf for leaf in leaves if is_inside(leaf, [name]) and leaf.endswith(".path")]
+            place = next(iter(paths), name)
+        places.append(place)
+    return places
 
 
 def require_one_column(where: str, names: Sequence[str], fields: Sequence[str]) -> None:

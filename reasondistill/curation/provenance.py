@@ -48,6 +48,7 @@ from reasondistill.runs.figures import (
     ExamplesFigures,
     ProblemsFigures,
     SourceFigures,
+    TracesFigures,
     read_student_record,
 )
 from reasondistill.runs.layout import RunFolder, StudentFolder
@@ -83,6 +84,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # The sampler of published traces.
 _PUBLISHED = "stored"
+# Between several teachers, each of which may be a list of writers.
+_LIST = "; "
+# So many of those who wrote published traces are named.
+_MOST_WRITERS = 5
 _OF_SAMPLING = ("temperature", "top_p", "top_k", "max_tokens")
 
 
@@ -222,7 +227,7 @@ def summary_of(made: MadeStudent, line: Sequence[Student], teachers: Sequence[st
     said = learns.format(method=method, examples=f"{examples:,}")
     by = ""
     if teachers and method not in ("base", "answer_only"):
-        by = f" by {', '.join(teachers)}"
+        by = f" by {_LIST.join(teachers)}"
     return without_places(f"{_base_words(line)}, {said}{by}. Made by reasondistill.")
 
 
@@ -263,13 +268,8 @@ def origins_of(
         origins["problems"] = "; ".join(map(_read_from, figures.sources or [figures]))
     traces = stages.get("traces")
     if traces is not None:
-        origins["teacher"] = ", ".join(teachers)
-        if are_published(traces):
-            origins["teacher's samples"] = f"published, at most {traces.section.get('n')} each"
-        else:
-            origins["teacher's prompt"] = str(traces.section.get("prompt", ""))
-            sampling = _mapping(traces.section.get("sampling"))
-            origins["teacher's samples"] = _sampled(traces.section.get("n"), sampling)
+        origins["teacher"] = _LIST.join(teachers)
+        origins |= _drawn(traces)
     verdicts = stages.get("verdicts")
     if verdicts is not None:
         origins["graded by"] = _graded_by(verdicts)
@@ -285,20 +285,54 @@ def _read_from(source: ProblemsFigures | SourceFigures) -> str:
 
 
 def teachers_of(stages: Mapping[str, Manifest]) -> list[str]:
-    """`name@revision` of those who wrote the traces."""
+    """`name@revision` of those who wrote the traces; of published ones who is said to have written
+    them, and which data set has them.
+    """
     traces = stages.get("traces")
     if traces is None:
         return []
     told = traces.section.get("teachers")
     if isinstance(told, list):
         return [str(name) for name in cast("list[Any]", told)]
-    return [str(_mapping(about).get("model", "")) for about in _mapping(told).values()]
+    writers = {one.teacher: one.writers() for one in TracesFigures.of(traces).servers}
+    teachers: list[str] = []
+    for about in _mapping(told).values():
+        model = str(_mapping(about).get("model", ""))
+        if _is_published(about):
+            model = f"{_writers(writers.get(model, ()))}, published in {model}"
+        teachers.append(model)
+    return teachers
+
+
+def _is_published(about: object) -> bool:
+    """Whether a teacher of a manifest is a data set."""
+    return _mapping(about).get("sampler") == _PUBLISHED
+
+
+def _writers(names: Sequence[str]) -> str:
+    """`deepseek-ai/DeepSeek-R1 and gemini`."""
+    shown = list(names[:_MOST_WRITERS])
+    if len(names) > _MOST_WRITERS:
+        shown.append(f"{len(names) - _MOST_WRITERS} others")
+    return " and ".join(shown) or "unknown"
+
+
+def _drawn(traces: Manifest) -> dict[str, str]:
+    """How the traces came to be; of published ones nobody knows."""
+    section = traces.section
+    n = section.get("n")
+    if are_published(traces):
+        return {"teacher's samples": f"published, at most {n} each"}
+    samples = _sampled(n, _mapping(section.get("sampling")))
+    if any(map(_is_published, _mapping(section.get("teachers")).values())):
+        samples += "; published ones as they are"
+    return {"teacher's prompt": str(section.get("prompt", "")), "teacher's samples": samples}
 
 
 def are_published(traces: Manifest) -> bool:
     """Whether all traces stand in data sets: the stage's prompt and sampling are not theirs."""
     told = _mapping(traces.section.get("teachers")).values()
-    return bool(told) and all(_mapping(about).get("sampler") == _PUBLISHED for about in told)
+    return bool(told) and all(map(_is_published, told))
 
 
 def _graded_by(verdicts: Manifest) -> str:
@@ -326,7 +360,23 @@ def _sampled(n: object, sampling: Mapping[str, Any]) -> str:
 
 
 def hub_datasets(stages: Mapping[str, Manifest]) -> list[str]:
-    """The data sets of the hub that the problems are from."""
+    """The data sets of the hub that the problems and published traces are from."""
+    return list(dict.fromkeys([*_problems_from(stages), *_traces_from(stages)]))
+
+
+def _traces_from(stages: Mapping[str, Manifest]) -> Iterator[str]:
+    traces = stages.get("traces")
+    if traces is None:
+        return
+    for about in _mapping(traces.section.get("teachers")).values():
+        dataset = None
+        if _is_published(about):
+            dataset = hub_id(str(_mapping(about).get("model", "")))
+        if dataset is not None:
+            yield dataset
+
+
+def _problems_from(stages: Mapping[str, Manifest]) -> list[str]:
     problems = stages.get("problems")
     if problems is None:
         return []

@@ -22,12 +22,23 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from reasondistill.curation.cells import require_texts, row_reader
-from reasondistill.curation.dataset_files import files_of, require_own_files, require_own_metadata
+from reasondistill.curation.cells import may_be_rounded, require_texts, row_reader
+from reasondistill.curation.dataset_files import (
+    files_of,
+    json_files,
+    require_own_files,
+    require_own_metadata,
+)
 from reasondistill.curation.packed import OPENERS, without_packing
 from reasondistill.curation.parquet import parquet_rows, require_one_column
 from reasondistill.curation.splits import parts_of
-from reasondistill.curation.text_files import csv_rows, json_rows, jsonl_rows, require_commas
+from reasondistill.curation.text_files import (
+    JsonRows,
+    csv_rows,
+    json_rows,
+    jsonl_rows,
+    require_commas,
+)
 from reasondistill.curation.unequal import cause_of, unequal_columns
 from reasondistill.errors import (
     ConfigError,
@@ -194,10 +205,11 @@ def open_hub(
     `streaming` reads no more than is needed. Raises ConfigError, and DataError while reading, and
     for a column whose type cannot be a text.
     The builder's hash is the commit that the hub resolved the revision to; cached datasets keep
-    theirs offline.
+    theirs offline. JSON that lies here is read by ourselves, as it is written.
     """
     try:
         import datasets
+        from datasets.packaged_modules.json.json import Json
     except ImportError as error:
         raise MissingDependencyError("datasets", "data") from error
     if folder is not None:
@@ -216,12 +228,18 @@ def open_hub(
     try:
         builder = opening()
         require_own_files(builder, folder, split)
+        if folder is not None:
+            of_json = json_files(builder)
+            if of_json is not None:
+                return _opened_json(of_json, folder, split, revision, texts)
         builder = _with_csv_as_text(builder, opening, split, texts)
         if folder or (streaming and "[" not in split):
             parts = _streamed(builder, split)
         else:
             parts = [_downloaded(builder, split)]
         rows = chain.from_iterable([_as_meant(part, dataset, texts) for part in parts])
+        if isinstance(builder, Json):
+            rows = _whole_numbers_kept(rows, dataset, texts)
     except ReasonDistillError:
         raise
     except Exception as error:  # what others wrote makes libraries raise anything
@@ -238,6 +256,48 @@ def open_hub(
     if not re.fullmatch("[0-9a-f]{40}", commit):
         commit = revision or "unknown"
     return OpenedRows(_hub_rows(rows, dataset, []), dataset, commit, split)
+
+
+def _opened_json(
+    files: Mapping[str, Sequence[Path]],
+    folder: Path,
+    split: str,
+    revision: str | None,
+    texts: Sequence[str],
+) -> OpenedRows:
+    """The rows of a folder of JSON, each value as it is written: of a column with a fraction, or an
+    integer beyond 64 bits, the library would make doubles, and of a date a point in time.
+    """
+
+    def open_split(name: str) -> JsonRows:
+        if name not in files:
+            raise ConfigError(
+                f'dataset = "{folder}": has no split {name}. {nearest(name, sorted(files))}'
+            )
+        return JsonRows(files[name], texts)
+
+    parts = chain.from_iterable(parts_of(split, open_split))
+    rows = (Row(index, fields) for index, fields in enumerate(parts))
+    return OpenedRows(rows, folder.name, revision or "unknown", split)
+
+
+def _whole_numbers_kept(
+    rows: Iterable[Any], dataset: str, texts: Sequence[str]
+) -> Iterator[Mapping[str, Any]]:
+    """The rows that a library has read of JSON. Raises DataError for a double of these fields that
+    may have been another integer.
+    """
+    for number, fields in enumerate(rows, start=1):
+        for name in texts:
+            value = get_value(fields, name)
+            listed = cast("list[Any]", value) if isinstance(value, list) else [value]
+            if any(map(may_be_rounded, listed)):
+                raise DataError(
+                    f"{dataset}:{number}: {name}: {value} is what `datasets` makes of a long "
+                    "integer in JSON, and the last digits may be others. Write it as a text, or "
+                    'read the file itself (source = "file").'
+                )
+        yield fields
 
 
 def _with_csv_as_text(
@@ -309,6 +369,8 @@ def _hub_rows(rows: Iterable[Any], dataset: str, files: Sequence[Path]) -> Itera
     try:
         for index, fields in enumerate(rows):
             yield Row(index, fields)
+    except ReasonDistillError:
+        raise
     except Exception as error:  # of the library, which reads what others wrote
         differ = unequal_columns(files)
         raise DataError(

@@ -21,6 +21,9 @@ from reasondistill.errors import ConfigError, DataError
 from reasondistill.records import Problem, SetAside
 from reasondistill.runs.figures import SourceFigures
 
+# The key by which an error names a data set.
+_DATASET = "dataset"
+
 # ---- shares --------------------------------------------------------------------------------------
 
 
@@ -75,6 +78,20 @@ def naming(name: str | None) -> Generator[None]:
         if name is None:
             raise
         raise type(error)(f"source {name}: {error}") from error
+
+
+@contextmanager
+def told_by(key: str) -> Generator[None]:
+    """Errors of a data set that another key names say that key:
+    `problems.decontaminate.files = "x.xlsx": cannot read …`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        if not text.startswith(f"{_DATASET} = "):
+            raise
+        raise ConfigError(f"{key}{text.removeprefix(_DATASET)}") from error
 
 
 def repeats(entry: Problem, first_id: str) -> str:

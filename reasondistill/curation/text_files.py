@@ -16,6 +16,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
@@ -23,13 +24,15 @@ from typing import Any, cast
 from reasondistill import foreign_json
 from reasondistill.bounds import COLUMNS, JSON_FILE_BYTES, LINE_BYTES
 from reasondistill.curation.cells import exact_number
-from reasondistill.curation.packed import unpacked
+from reasondistill.curation.packed import unpacked, without_packing
 from reasondistill.curation.parquet import require_one_column
 from reasondistill.errors import DataError
 from reasondistill.foreign_text import shortened, shown_line
 
 # Python reads no integer of more digits.
 _LONG_INTEGER = re.compile(r"[0-9]{4301}")
+# What may stand before the first sign of a JSON file, a mark of UTF-8 among it.
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
 # ---- JSON ----------------------------------------------------------------------------------------
@@ -66,11 +69,48 @@ def holds_lines(path: Path) -> bool:
     """Whether a .json file begins with two objects, a line each."""
     with unpacked(path) as file:
         # A list may be one line, and as long as the file.
-        if not file.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        if not file.peek(1).lstrip(_BLANK).startswith(b"{"):
             return False
         lines = (line for line in foreign_json.bounded_lines(file, path) if line.strip())
         head = list(islice(lines, 2))
     return len(head) == 2 and all(map(_is_object, head))
+
+
+def holds_objects(path: Path) -> bool:
+    """Whether a file of JSON is one of lines, or in a .json a list that begins with an object."""
+    with unpacked(path) as file:
+        head = file.peek(1).lstrip(_BLANK)
+    is_list = head.startswith(b"[")
+    if without_packing(path).suffix.lower() != ".json":
+        return not is_list
+    return holds_lines(path) or (is_list and head[1:].lstrip(_BLANK).startswith(b"{"))
+
+
+@dataclass(frozen=True)
+class JsonRows:
+    """The rows of several files of JSON, one after the other, or a part of them."""
+
+    files: Sequence[Path]
+    fields: Sequence[str] = ()
+    start: int = 0
+    end: int | None = None
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        rows = chain.from_iterable(map(self._rows_of, self.files))
+        return islice(rows, self.start, self.end)
+
+    def _rows_of(self, path: Path) -> Iterator[Mapping[str, Any]]:
+        if without_packing(path).suffix.lower() == ".json":
+            return json_rows(path, self.fields)
+        return jsonl_rows(path, self.fields)
+
+    def skip(self, rows: int) -> JsonRows:
+        """All but the first rows."""
+        return replace(self, start=self.start + rows)
+
+    def take(self, rows: int) -> JsonRows:
+        """The first rows alone."""
+        return replace(self, end=self.start + rows)
 
 
 def _is_object(line: bytes) -> bool:

@@ -148,11 +148,15 @@ def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
     from reasondistill.models.prompts import load_prompt
     from reasondistill.stages import examples
 
+    samples = None
+    if run.pipeline.traces is not None:
+        samples = run.pipeline.traces.n
     inputs = examples.ExampleInputs(
         run.stage("problems"),
         run.stage("traces"),
         run.stage("verdicts"),
         open_pool=partial(grading_pool, run),
+        samples=samples,
     )
     return examples.run_examples(
         run.pipeline.examples,

@@ -285,7 +285,7 @@ def progress_of(run: Run, stage: str) -> str:
     total = problems.counts.get("out", 0) * written.n
     drawn = read_manifest(run.stage("traces"))
     if drawn is not None:
-        total -= drawn.counts.get("absent", 0)
+        total += TracesFigures.of(drawn).beyond - drawn.counts.get("absent", 0)
     name = {"traces": layout.TRACES, "verdicts": layout.VERDICTS}[stage]
     return f"{finished_records(run.stage(stage), name):,}/{total:,} {stage}"
 

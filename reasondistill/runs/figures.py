@@ -122,12 +122,22 @@ class EngineFigures(LenientRecord):
 
 class ServerFigures(LenientRecord):
     """What the sampler of one teacher reported in all sessions. Each kind of report (`addresses`,
-    `models`, `fingerprints`, …) is a field with all its values.
+    `models`, `fingerprints`, …) is a field with all its values. Of published traces `written_by`
+    counts who wrote them, as each session saw it.
     """
 
     model_config = ConfigDict(extra="allow", defer_build=True)
 
     teacher: str
+    written_by: Sequence[Mapping[str, Int64]] = ()
+
+    def writers(self) -> list[str]:
+        """Who wrote published traces, those of most first."""
+        most: dict[str, int] = {}
+        for counts in self.written_by:
+            for name, count in counts.items():
+                most[name] = max(count, most.get(name, 0))
+        return sorted(most, key=lambda name: (-most[name], name))
 
 
 class TracesFigures(Figures):
@@ -137,8 +147,8 @@ class TracesFigures(Figures):
     `causes` counts failed samples by cause: None where none failed, or an earlier version did not
     record causes. `estimated` samples have estimated token counts; in
     `masked` ones a secret of the environment stood; `continued` ones were stopped in their middle
-    and gone on with. `topk_missing` traces could not be scored for the top-K cache. `stopped` says
-    why an unfinished stage stopped.
+    and gone on with; those `beyond` n were drawn when it was larger. `topk_missing` traces could
+    not be scored for the top-K cache. `stopped` says why an unfinished stage stopped.
     """
 
     samples: Int64 = 0
@@ -153,6 +163,7 @@ class TracesFigures(Figures):
     estimated: Int64 = 0
     masked: Int64 = 0
     continued: Int64 = 0
+    beyond: Int64 = 0
     topk_k: Int64 = 0
     topk_tokens: Int64 = 0
     topk_bytes: Int64 = 0

@@ -59,7 +59,7 @@ from reasondistill.records import (
     Verdict,
 )
 from reasondistill.runs import layout, store
-from reasondistill.runs.figures import ProblemsFigures, SourceFigures
+from reasondistill.runs.figures import ProblemsFigures, SourceFigures, TracesFigures
 from reasondistill.runs.graded import read_graded
 from reasondistill.runs.growth import stood_in
 
@@ -73,8 +73,11 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 # fit in 100 MB.
 _BATCH = 32
 NOT_SELECTED = "not selected"
+BEYOND = "beyond traces.n"
 # The input that names the problems of which no more examples are made.
 _LEFT_OUT = "left_out"
+# And the one that says how many samples of each problem count, where there are more.
+_SAMPLES = "samples"
 _TELL_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -83,13 +86,27 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class ExampleInputs:
     """The folders of the stages whose records become examples, and the grader that compares answers
-    where any are compared.
+    where any are compared. Of each problem the first `samples` count: a larger n may have drawn
+    more.
     """
 
     problems: Path
     traces: Path
     verdicts: Path
     open_pool: OpenPool = new_pool
+    samples: int | None = None
+
+    def has_beyond(self, traces: store.Manifest) -> bool:
+        """Whether there are traces that lie beyond the first `samples`."""
+        if self.samples is None:
+            return False
+        drawn = traces.section.get("n")
+        is_lower = isinstance(drawn, int) and drawn > self.samples
+        return is_lower or TracesFigures.of(traces).beyond > 0
+
+    def counts(self, trace: Trace) -> bool:
+        """Whether a trace is one of the first `samples`."""
+        return self.samples is None or trace.sample < self.samples
 
     @property
     def left_out(self) -> Path:
@@ -199,6 +216,8 @@ def _identity(
     outputs = {name: manifest.output for name, manifest in manifests.items()}
     if store.count_lines(inputs.left_out):
         outputs[_LEFT_OUT] = store.content_of(inputs.problems, [layout.LEFT_OUT])
+    if inputs.has_beyond(manifests["traces"]):
+        outputs[_SAMPLES] = str(inputs.samples)
     for tokenizer in tokenizers_of(examples):
         found = tokenizer_identity(tokenizer.name, tokenizer.revision)
         asked = tokenizer.name
@@ -218,7 +237,7 @@ def _has_grown(inputs: ExampleInputs) -> store.HasGrown:
 
     def is_growth(name: str, old: Any, new: Any) -> bool:
         key = name.removeprefix("inputs.")
-        return key == _LEFT_OUT or old in stood.get(key, ())
+        return key in (_LEFT_OUT, _SAMPLES) or old in stood.get(key, ())
 
     return is_growth
 
@@ -411,11 +430,51 @@ def _decisions(
         candidates = (
             candidate
             for candidate in _candidates(*_read(inputs), tools)
-            if candidate.trace.problem_id not in left_out
+            if candidate.trace.problem_id not in left_out and inputs.counts(candidate.trace)
         )
         tools = with_lengths(tools, candidates, examples, verified=verified)
-        for decision in decide_all(*_read(inputs), examples, verified=verified, tools=tools):
-            yield _without_left_out(decision, left_out)
+        graded, problems = _read(inputs)
+        beyond = Beyond(inputs)
+        decisions = decide_all(
+            beyond.kept_back(graded), problems, examples, verified=verified, tools=tools
+        )
+        for decision in decisions:
+            yield _without_left_out(beyond.joined(decision), left_out)
+        beyond.require_none_left()
+
+
+class Beyond:
+    """The traces beyond the first so many of each problem: nothing is decided by them."""
+
+    def __init__(self, inputs: ExampleInputs) -> None:
+        self._inputs = inputs
+        self._waiting: dict[str, list[Graded]] = {}
+
+    def kept_back(self, graded: Iterable[Graded]) -> Iterator[Graded]:
+        """The others. Those of a problem stand before those beyond it."""
+        for pair in graded:
+            if self._inputs.counts(pair.trace):
+                yield pair
+            else:
+                self._waiting.setdefault(pair.trace.problem_id, []).append(pair)
+
+    def joined(self, decision: Decision) -> Decision:
+        """The decision about all traces of a problem."""
+        beyond = self._waiting.pop(decision.problem.id, ())
+        reasons = dict.fromkeys((pair.trace.id for pair in beyond), BEYOND)
+        return replace(
+            decision,
+            pairs=(*decision.pairs, *beyond),
+            reasons={**decision.reasons, **reasons},
+        )
+
+    def require_none_left(self) -> None:
+        """Raise StageError for traces of a problem that has none of the first ones."""
+        for problem_id in self._waiting:
+            raise StageError(
+                f"traces of {problem_id}: only some beyond traces.n = {self._inputs.samples}. Run "
+                "the traces stage again."
+            )
 
 
 def _without_left_out(decision: Decision, left_out: Mapping[str, str]) -> Decision:

@@ -98,7 +98,7 @@ from reasondistill.curation.selection import (
     text_fields,
     wanted_fields,
 )
-from reasondistill.curation.sources import SourceCounts, naming, repeats, shares
+from reasondistill.curation.sources import SourceCounts, naming, repeats, shares, told_by
 from reasondistill.curation.words import normalise_question, question_forms
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.grading import GRADER, GradeItem
@@ -113,6 +113,8 @@ VERSION = 1
 
 PROBLEMS, SET_ASIDE = layout.PROBLEMS, layout.SET_ASIDE
 
+# The key that names files of questions which training must not hold.
+_FILES = "problems.decontaminate.files"
 # Bytes of what is set aside; more of it waits on disk.
 _IN_MEMORY = 64 << 20
 _MOST_WAITING = 20_000
@@ -377,7 +379,10 @@ def held_out_of_file(
     or has none.
     """
     count = 0
-    for entry in read_problems(_source_of_file(settings, name), base=base):
+    with told_by(_FILES):
+        entries = read_problems(_source_of_file(settings, name), base=base)
+        first = list(islice(entries, 1))
+    for entry in chain(first, entries):
         if isinstance(entry, Problem):
             count += 1
             yield HeldOut(Path(name).name, entry.id, entry.question)
@@ -407,7 +412,8 @@ def compared_with(
                 f"problems.decontaminate.files: two are called {Path(name).name}; give one of "
                 "them another name."
             )
-        texts[key] = locate(_source_of_file(settings, name), base).inputs["content"]
+        with told_by(_FILES):
+            texts[key] = locate(_source_of_file(settings, name), base).inputs["content"]
     return texts
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reasondistill.config import load_benchmark, load_cluster, load_pipeline, resources
+from reasondistill.curation.filters import all_filters
 from reasondistill.errors import ConfigError
 from reasondistill.models.prompts import load_prompt
 
@@ -52,12 +53,30 @@ def test_a_trace_of_full_length_fits_the_student_that_learns_it(path: Path) -> N
     pipeline = load_pipeline(path)
     if all(teacher.sampler in ("reference", "scripted") for teacher in pipeline.traces.teachers):
         return  # written texts: max_tokens does not bound them, the student's own length check does
+    counted = pipeline.examples.filters.get("student_tokens", {}).get("most")
     longest = min(pipeline.examples.max_tokens or 10**9, pipeline.traces.resolve().max_tokens)
+    if all(teacher.sampler == "stored" for teacher in pipeline.traces.teachers):
+        assert counted is not None, "nobody says how long published traces are"
+        longest = counted
     for student in pipeline.students:
         assert longest < student.max_length, (
             f"{student.name}: a trace of {longest} tokens and its prompt do not fit "
             f"{student.max_length}"
         )
+
+
+def test_traces_that_others_published_go_through_every_filter_of_what_is_wrong() -> None:
+    pipeline = load_pipeline(ROOT / "pipelines" / "published_traces.toml")
+    problems, filters = pipeline.problems, pipeline.examples.filters
+    assert problems is not None and problems.near_duplicates and problems.decontaminate
+    known = {one.name for one in all_filters() if one.has_own_table}
+    # These two choose among good traces.
+    assert set(filters) == known - {"of_problems", "length_percentiles"}
+    assert {filters["student_tokens"]["tokenizer"]} == {one.base for one in pipeline.students}
+    lines = (ROOT / "pipelines" / "published_traces.toml").read_text(encoding="utf-8").splitlines()
+    for place, line in enumerate(lines):
+        if re.match(r"\[(examples\.filters|problems)\..+\]", line):
+            assert lines[place - 1].startswith("# "), line
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=by_name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import gzip
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -229,10 +231,77 @@ def test_a_csv_whose_rows_have_more_cells_than_its_head_is_refused(tmp_path: Pat
 
 def test_a_date_that_a_library_made_of_text_is_refused(tmp_path: Path) -> None:
     row = '{"question": "When?", "answer": "2021-03-04"}\n'
-    folder = text_folder(tmp_path / "set", "train.jsonl", row)
+    folder = zipped_folder(tmp_path / "set", row)
     with pytest.raises(DataError, match=r'answer: is a column of timestamp.*source = "file"'):
         entries(folder, "hub")
-    assert golds(folder / "train.jsonl") == ["2021-03-04"]
+    folder = text_folder(tmp_path / "plain", "train.jsonl", row)
+    assert golds(folder / "train.jsonl") == golds(folder, "hub") == ["2021-03-04"]
+
+
+# A column of these would be one of doubles, or none at all.
+WRITTEN = [
+    "12345678901234567890123",
+    "9007199254740993",
+    "0.5",
+    "3.14159265358979323846",
+    '"2021-03-04"',
+]
+ROWS = [f'{{"question": "q{i}", "answer": {WRITTEN[i]}}}' for i in range(len(WRITTEN))]
+
+
+def zipped_folder(folder: Path, text: str) -> Path:
+    """One that the library has to read, since our own readers know no archives."""
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "train.zip", "w") as archive:
+        archive.writestr("a.jsonl", text)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json", "lines.json", "train.jsonl.gz"])
+def test_a_folder_of_json_holds_the_numbers_that_are_written(tmp_path: Path, name: str) -> None:
+    text = "\n".join(ROWS) + "\n"
+    if name == "train.json":
+        text = f"[\n {','.join(ROWS)}]"
+    folder = text_folder(tmp_path / "set", name, text)
+    if name.endswith(".gz"):
+        (folder / name).write_bytes(gzip.compress(text.encode()))
+    expected = [written.strip('"') for written in WRITTEN]
+    assert golds(folder, "hub") == golds(folder / name) == expected
+    assert golds(folder, "hub", split="train[1:3]") == expected[1:3]
+    with pytest.raises(ConfigError, match=r"has no split trian\. Did you mean train\?"):
+        entries(folder, "hub", split="trian")
+
+
+def test_several_files_of_json_are_one_split_whatever_columns_each_has(tmp_path: Path) -> None:
+    folder = text_folder(tmp_path / "set", "train-0.jsonl", f"{ROWS[0]}\n{ROWS[1]}\n")
+    (folder / "train-1.jsonl").write_text('{"question": "a", "answer": "x", "level": 3}\n{"ques')
+    first = entries(folder, "hub", limit=3)
+    assert [entry.id for entry in first] == ["set/train/0", "set/train/1", "set/train/2"]
+    with pytest.raises(DataError, match=r"train-1\.jsonl:2: broken JSON"):
+        entries(folder, "hub")
+
+
+DOUBLES = """---
+dataset_info:
+  features:
+  - {name: question, dtype: string}
+  - {name: answer, dtype: float64}
+---
+"""
+
+
+@pytest.mark.parametrize("kind", ["zip", "card"])
+def test_an_integer_that_a_library_may_have_rounded_is_refused_by_name(
+    tmp_path: Path, kind: str
+) -> None:
+    rows = f"{ROWS[2]}\n{ROWS[0]}\n"
+    if kind == "zip":
+        folder = zipped_folder(tmp_path / "set", rows)
+    else:
+        folder = text_folder(tmp_path / "set", "train.jsonl", rows)
+        (folder / "README.md").write_text(DOUBLES)
+    with pytest.raises(DataError, match=r"set:2: answer: 1\.2345678901234568e\+22 is what"):
+        entries(folder, "hub")
 
 
 # ---- twice ---------------------------------------------------------------------------------------
@@ -247,6 +316,7 @@ def test_a_wanted_column_or_key_that_is_there_twice_is_refused_by_name(tmp_path:
         (csv / "train.csv", "file", r"train\.csv:1"),
         (csv, "hub", r"train\.csv:1"),
         (json / "d.jsonl", "file", r"d\.jsonl:1"),
+        (json, "hub", r"d\.jsonl:1"),
         (tmp_path / "d.parquet", "file", r"d\.parquet:1"),
     ]
     for path, source, where in places:

@@ -282,7 +282,17 @@ def test_a_changed_benchmark_is_compared_anew(tmp_path: Path, pool: GradingPool)
 @pytest.mark.parametrize(
     ("files", "kind", "message"),
     [
-        (["nowhere.jsonl"], ConfigError, "nowhere.jsonl"),
+        (
+            ["nowhere.jsonl"],
+            ConfigError,
+            r'^problems\.decontaminate\.files = "nowhere\.jsonl": no such',
+        ),
+        (["b"], ConfigError, r'^problems\.decontaminate\.files = "b": is a folder'),
+        (
+            ["notes.txt"],
+            ConfigError,
+            r'^problems\.decontaminate\.files = "notes\.txt": cannot read',
+        ),
         (["a.jsonl", "b/a.jsonl"], ConfigError, "two are called a.jsonl"),
         (["empty.jsonl"], DataError, "no row has a question in 'question'"),
         (["broken.jsonl"], DataError, "broken.jsonl:1"),
@@ -302,6 +312,7 @@ def test_files_that_cannot_be_used_are_named(
     write_rows(Path("b/a.jsonl"), [(TRAIN, "")])
     write_rows(Path("empty.jsonl"), [("", "")])
     Path("broken.jsonl").write_text("{\n")
+    Path("notes.txt").write_text("a question\n")
     stage = Stage(tmp_path / "s", [(TRAIN, "5")], decontaminate={"files": files})
     with pytest.raises(kind, match=message):
         stage.make(pool)

@@ -145,7 +145,8 @@ def test_the_card_does_not_say_how_published_traces_were_drawn(run: RunFolder) -
     identity = {**traces.identity, "section": {**traces.section, "teachers": teachers}}
     stages["traces"] = replace(traces, identity=identity)
     origins = card_facts(MadeStudent.of(run.student("sft")), stages).origins
-    assert origins["teacher"] == "set@0123456789ab" and "teacher's prompt" not in origins
+    assert origins["teacher"] == "unknown, published in set@0123456789ab"
+    assert "teacher's prompt" not in origins
     assert origins["teacher's samples"] == "published, at most 2 each"
 
 

@@ -49,10 +49,11 @@ def test_a_column_that_is_null_in_the_first_file_is_named_with_both_files(tmp_pa
 
 
 def test_a_column_that_one_file_has_alone_is_named(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "set", "jsonl", rows_of(0), rows_of(3, level=3))
+    folder = folder_of(tmp_path / "set", "parquet", rows_of(0), rows_of(3, level=3))
     with pytest.raises(DataError, match=r"train-00001\S+ has the column level, train-00000\S+ has"):
         read(folder)
     assert len(read(folder, limit=3)) == 3  # no more is read than is wanted
+    assert len(read(folder_of(tmp_path / "json", "jsonl", rows_of(0), rows_of(3, level=3)))) == 6
 
 
 def test_the_cause_is_what_stands_behind_the_error_on_one_line() -> None:

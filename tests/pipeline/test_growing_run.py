@@ -117,6 +117,19 @@ def test_a_run_grows_by_problems_a_teacher_and_a_benchmark_and_keeps_what_stands
     assert "stale" not in shown and "partial" not in shown
 
 
+def test_a_run_with_fewer_samples_reads_a_part_of_what_it_has(workplace: Path) -> None:
+    options = ["--until", "examples"]
+    run(workplace, "run", "small.toml", *options)
+    folder = workplace / "runs" / "small"
+    before = records_in(folder)
+    run(workplace, "run", "small.toml", *options, "--set", "traces.n=1")
+    assert records_in(folder) == before
+    assert figures_of(folder / "4-examples")["dropped"] == {"beyond traces.n": 10}
+    assert "beyond traces.n" in run(workplace, "walk", "small", "problems/train/3")
+    shown = run(workplace, "show", "small")
+    assert "stale" not in shown and "partial" not in shown
+
+
 def test_show_and_the_report_name_a_student_that_was_kept(workplace: Path) -> None:
     run(workplace, "run", "small.toml")
     section, inputs = {"name": "sft", "method": "sft"}, {"examples": "of five problems"}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiny_model import make_tokenizer
 
 from reasondistill.config import ExampleSettings
-from reasondistill.curation.decisions import Decision, Graded, pass_rate_bin
+from reasondistill.curation.decisions import Decision, Graded, Tally, pass_rate_bin
 from reasondistill.errors import ConfigError, DriftError, StageError
 from reasondistill.models.counting import token_counter
 from reasondistill.models.prompts import NamedPrompt, Prompt
@@ -894,3 +894,11 @@ def test_an_unfinished_stage_before_this_one_is_named(tmp_path: Path) -> None:
     (run.verdicts / "manifest.json").unlink()
     with pytest.raises(StageError, match="3-verdicts: missing"):
         run.make()
+
+
+def test_of_very_many_who_wrote_traces_the_card_names_the_most_frequent() -> None:
+    tally = Tally()
+    tally.teachers.update({f"writer {number}": number for number in range(1, 1001)})
+    teachers = tally.origins()["teacher"]
+    assert "writer 1000 (1,000 traces)" in teachers and teachers.endswith("and 980 others")
+    assert "writer 980 " not in teachers and len(teachers) < 1_000

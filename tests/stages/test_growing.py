@@ -41,6 +41,7 @@ from reasondistill.runs import store
 from reasondistill.runs.growth import asked_in, stood_in
 from reasondistill.runs.kept import kept_students
 from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.missing import read_missing
 from reasondistill.runs.session import Session
 from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manifests
 from reasondistill.runs.store import Identity
@@ -441,6 +442,37 @@ def test_more_problems_grow_the_traces_by_those_that_are_missing(
     assert not (tmp_path / "t" / "traces.jsonl.sums").exists()
 
 
+@pytest.mark.parametrize("draws", [draw, by_crew])
+def test_a_lower_n_draws_nothing_of_what_stands_and_fewer_of_what_is_new(
+    tmp_path: Path, draws: Callable[..., list[tuple[str, str]]]
+) -> None:
+    made(tmp_path, limit=4)
+    draw(tmp_path, n=3)
+    stood = traces_of(tmp_path)
+    made(tmp_path, limit=6)
+    asked = draws(tmp_path)
+    assert sorted(asked) == [("fake", f"sums/train/{i}:{k}") for i in (4, 5) for k in (0, 1)]
+    assert traces_of(tmp_path)[:12] == stood
+    manifest = store.require_complete(tmp_path / "t")
+    assert (manifest.section["n"], manifest.figures["beyond"]) == (2, 4)
+    assert manifest.counts == {"in": 6, "out": 16} and not draws(tmp_path)
+    assert read_missing(tmp_path / "t").words() == "16 of 16 samples"
+    # What is there is not drawn again when n is larger again.
+    assert sorted(draw(tmp_path, n=3)) == [("fake", f"sums/train/{i}:2") for i in (4, 5)]
+    assert "beyond" not in store.require_complete(tmp_path / "t").figures
+    draw(tmp_path, n=3, to="alone")
+    assert traces_of(tmp_path) == traces_of(tmp_path, "alone")
+
+
+def test_of_traces_that_are_not_finished_no_more_are_drawn_than_a_lower_n_asks(
+    tmp_path: Path,
+) -> None:
+    made(tmp_path, limit=3)
+    draw(tmp_path, n=1)
+    draw(tmp_path, n=4, share=Share("open", of=2))
+    assert sorted(draw(tmp_path, n=2)) == [("fake", f"sums/train/{i}:1") for i in range(3)]
+
+
 def test_traces_grow_over_problems_that_come_in_between(tmp_path: Path) -> None:
     held_out = in_gsm8k("What is 1+1?")
     made(tmp_path, limit=5, held_out=held_out)
@@ -612,10 +644,12 @@ def test_a_judge_is_asked_about_the_new_answers_alone_when_traces_grow(tmp_path:
 # ---- examples ------------------------------------------------------------------------------------
 
 
-def choose(tmp_path: Path, *, unverified: bool = False) -> store.Manifest:
-    inputs = ExampleInputs(tmp_path / "out", tmp_path / "t", tmp_path / "v")
+def choose(
+    tmp_path: Path, *, unverified: bool = False, samples: int | None = None, **keys: Any
+) -> store.Manifest:
+    inputs = ExampleInputs(tmp_path / "out", tmp_path / "t", tmp_path / "v", samples=samples)
     return run_examples(
-        ExampleSettings(outcomes=("correct", "wrong", "no_answer"), validation=0.25),
+        ExampleSettings(outcomes=("correct", "wrong", "no_answer"), validation=0.25, **keys),
         load_prompt("question"),
         inputs,
         tmp_path / "e",
@@ -667,6 +701,36 @@ def test_a_lower_limit_draws_nothing_and_makes_examples_of_a_part(tmp_path: Path
     assert part.stood == [first.output]
     made(tmp_path, limit=8)
     assert choose(tmp_path).output == first.output
+
+
+def test_a_lower_n_makes_examples_of_the_first_samples_as_if_there_were_no_others(
+    tmp_path: Path,
+) -> None:
+    longest: dict[str, Any] = {"select": "longest", "unverified": True}
+    outputs = ("examples.jsonl", "unverified.jsonl", "suspects.jsonl")
+
+    def made_of(samples: int) -> tuple[store.Manifest, list[bytes]]:
+        asked = draw(tmp_path, n=samples)
+        assert not asked or not (tmp_path / "v").exists()
+        grade(tmp_path)
+        manifest = choose(tmp_path, samples=samples, **longest)
+        return manifest, [(tmp_path / "e" / name).read_bytes() for name in outputs]
+
+    made(tmp_path, limit=6)
+    first, whole = made_of(5)
+    verdicts = verdicts_of(tmp_path)
+    part, fewer = made_of(2)
+    assert verdicts_of(tmp_path) == verdicts and fewer != whole
+    assert part.dropped["beyond traces.n"] == 18 and first.output in part.stood
+    assert part.counts["in"] == 30 == part.counts["out"] + sum(part.dropped.values())
+    again, same = made_of(5)
+    assert again.output == first.output and same == whole
+    for folder in ("t", "v", "e"):
+        shutil.rmtree(tmp_path / folder)
+    alone, theirs = made_of(2)
+    assert theirs == fewer and "beyond traces.n" not in alone.dropped
+    # Alone, the last stage reads a part too.
+    assert choose(tmp_path, samples=1, **longest).dropped["beyond traces.n"] == 6
 
 
 def test_problems_that_nobody_has_drawn_are_not_drawn_when_the_limit_is_lower(

@@ -199,6 +199,32 @@ def test_golds_under_suspicion_are_counted_and_the_first_are_shown(run: Path) ->
     Outline(page_of(made))
 
 
+def test_questions_of_benchmarks_in_the_problems_are_counted_by_the_way_they_were_found(
+    run: Path,
+) -> None:
+    assert "Questions of benchmarks" not in page_of(make(run))
+    folder = run / "1-problems"
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    counts = {"gsm8k": {"near": 1234, "look-alike": 4, "equal": 2, "run": 5}, HOSTILE: {}}
+    figures = manifest.figures | {"leaks": counts}
+    write_manifest(folder, replace(manifest, figures=figures))
+    made = make(run)
+    markdown = (made / "report.md").read_text(encoding="utf-8")
+    assert "| benchmark | equal | near | words in a row | look-alikes |" in markdown
+    assert "| gsm8k | 2 | 1,234 | 5 | 4 |" in markdown
+    page = page_of(made)
+    for text in (markdown, page):
+        assert "1-problems/leaks.md" in text and "<script>alert" not in text
+    section = page[page.index('id="leaks"') :]
+    rows = re.findall(r"<tr>(.*?)</tr>", section[: section.index("</table>")], re.DOTALL)
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in rows]
+    assert cells[0] == ["benchmark", "equal", "near", "words in a row", "look-alikes"]
+    assert cells[1] == ["gsm8k", "2", "1,234", "5", "4"]
+    assert len(cells) == 3 and cells[2][1:] == ["0"] * 4
+    Outline(page)
+
+
 def test_traces_to_read_are_a_mix_of_outcomes_with_question_gold_and_reason(report: Path) -> None:
     outline = Outline(page_of(report))
     shown = [d for d in outline.all("details") if d.get("class") == "trace"]

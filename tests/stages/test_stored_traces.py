@@ -6,17 +6,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from published_run import COMMIT, published_run
 from test_cli import run as command
 from traces_kit import ONE_WORKER, traces_in, write_problems
 
 from reasondistill.config import TraceSettings
+from reasondistill.curation.model_card import model_card
+from reasondistill.curation.provenance import MadeStudent, card_facts, stages_of
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.models.samplers.opening import Serving
+from reasondistill.models.samplers.stored.sampler import check_first_rows
 from reasondistill.records import FewerTraces, Verdict
+from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.missing import read_missing
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import read_manifest, read_records
@@ -132,6 +138,20 @@ def test_more_samples_top_up_from_the_data_set(problems: Path, rows: Path, tmp_p
     assert (folder / "traces.jsonl").read_bytes() == (whole / "traces.jsonl").read_bytes()
 
 
+def test_a_lower_n_asks_for_fewer_and_a_larger_one_for_all_again(
+    problems: Path, rows: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "2-traces"
+    first = run_traces(stored(rows, n=3), problems, folder, SERVING)
+    traces, fewer = ((folder / name).read_bytes() for name in ("traces.jsonl", "fewer.jsonl"))
+    part = run_traces(stored(rows, n=1), problems, folder, SERVING)
+    assert part.counts == {"in": 5, "out": 5, "absent": 2} and part.figures["beyond"] == 2
+    asked = {one.asked for one in read_records(folder / "fewer.jsonl", FewerTraces)}
+    assert asked == {1} and (folder / "traces.jsonl").read_bytes() == traces
+    again = run_traces(stored(rows, n=3), problems, folder, SERVING)
+    assert again.counts == first.counts and (folder / "fewer.jsonl").read_bytes() == fewer
+
+
 def test_workers_take_the_same_traces_and_a_killed_one_loses_none(
     problems: Path, rows: Path, tmp_path: Path
 ) -> None:
@@ -230,6 +250,43 @@ def test_a_file_that_is_not_there_is_an_error_of_the_file(tmp_path: Path) -> Non
     teacher = stored(tmp_path / "none.jsonl").teachers[0]
     with pytest.raises(ConfigError, match="no such data set of traces"):
         identity_of(teacher)
+    notes = write_rows(tmp_path / "notes.txt")
+    with pytest.raises(ConfigError, match=r'^model = ".*notes\.txt": cannot read "\.txt" files'):
+        check_first_rows(stored(notes).teachers[0])
+
+
+def test_the_card_of_a_student_names_who_wrote_the_traces_and_where_they_came_from(
+    problems: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(published_run(tmp_path / "made", has_scores=False))
+    made, stages = MadeStudent.of(run.student("sft")), dict(stages_of(run))
+    rows = [row(3, "a", by="gemini"), row(0, "b", by="deepseek-ai/DeepSeek-R1"), row(1, "c")]
+    rows += [row(4, "d", "e", by="deepseek-ai/DeepSeek-R1"), row(77, "of no problem", by="other")]
+    path = write_rows(tmp_path / "set.jsonl", rows)
+    traces = run_traces(stored(path, teacher_field="by"), problems, tmp_path / "2", SERVING)
+    name = str(traces.section["teachers"]["1"]["model"])
+    stages["traces"] = traces
+    card = model_card(card_facts(made, stages))
+    writers = "deepseek-ai/DeepSeek-R1 and gemini and unknown, published in"
+    assert f"solutions by {writers} {name}. Made by" in card
+    assert f"| teacher | {writers} {name} |" in card
+    assert "| teacher's samples | published, at most 2 each |" in card
+    assert "temperature" not in card and "teacher's prompt" not in card
+    assert card_facts(made, stages).datasets == ["openai/gsm8k"]
+
+    hub = f"open-r1/OpenR1-Math-220k@{COMMIT}"
+    beside = {"model": "demo-teacher@a1b2c3d4", "sampler": "vllm"}
+    teachers = {"1": {"model": hub, "sampler": "stored"}, "2": beside}
+    sampling = {"temperature": 0.5, "max_tokens": 64}
+    section = traces.section | {"teachers": teachers, "sampling": sampling}
+    servers = [{"teacher": hub, "written_by": [{"gemini": 3}, {"gemini": 3, "R1": 9}]}]
+    stages["traces"] = replace(
+        traces, identity={**traces.identity, "section": section}, figures={"servers": servers}
+    )
+    facts = card_facts(made, stages)
+    assert facts.datasets == ["openai/gsm8k", "open-r1/OpenR1-Math-220k"]
+    assert facts.origins["teacher"] == f"R1 and gemini, published in {hub}; demo-teacher@a1b2c3d4"
+    assert facts.origins["teacher's samples"].endswith("64 tokens; published ones as they are")
 
 
 # ---- the road to examples ------------------------------------------------------------------------

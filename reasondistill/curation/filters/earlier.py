@@ -25,11 +25,14 @@ class _Runs(NamedTuple):
 
 
 class EarlierTraces:
-    """What is known of them; nothing is read before a filter asks."""
+    """What is known of them; nothing is read before a filter asks about a second one."""
 
     def __init__(self) -> None:
         self._kept: list[_Runs] = []
         self._last: _Runs | None = None
+        # The first usable text, until another one is compared with it.
+        self._first: str | None = None
+        self._asked: str | None = None
 
     def similarity(
         self, text: str, *, words: int, numbers: Literal["count", "words", "ignored"]
@@ -39,10 +42,14 @@ class EarlierTraces:
         """
         import numpy as np
 
-        from reasondistill.curation.shingles import Text, shingled
-
-        (batch,) = shingled([Text("", text)], numbers=numbers, words=words)
-        runs = _Runs(int(batch.guards[0]), batch.values)
+        self._last, self._asked = None, None
+        if self._first is not None:
+            self._kept.append(_runs_of(self._first, words, numbers))
+            self._first = None
+        if not self._kept:
+            self._asked = text
+            return 0.0
+        runs = _runs_of(text, words, numbers)
         self._last = runs
         largest = 0.0
         for other in self._kept:
@@ -57,7 +64,17 @@ class EarlierTraces:
         if self._last is not None:
             self._kept.append(self._last)
             self._last = None
+        elif self._asked is not None:
+            self._first, self._asked = self._asked, None
 
     def forget(self) -> None:
         """No further trace comes."""
         self._kept.clear()
+        self._first = None
+
+
+def _runs_of(text: str, words: int, numbers: Literal["count", "words", "ignored"]) -> _Runs:
+    from reasondistill.curation.shingles import Text, shingled
+
+    (batch,) = shingled([Text("", text)], numbers=numbers, words=words)
+    return _Runs(int(batch.guards[0]), batch.values)

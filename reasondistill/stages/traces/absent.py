@@ -25,13 +25,15 @@ _ABSENT = b'"fault":"absent"'
 _MOST_NAMES = 5
 
 
-def take_out(path: Path) -> Counter[str]:
-    """Take the lines of absent samples out of a traces file; return how many each problem had."""
+def take_out(path: Path, asked: int) -> Counter[str]:
+    """Take the lines of absent samples out of a traces file; return how many each problem had of
+    the first `asked`.
+    """
     absent: Counter[str] = Counter()
     if not _has_absent(path):
         return absent
     for row in read_samples(path):
-        if is_absent(row["completion"]):
+        if is_absent(row["completion"]) and row["sample"] < asked:
             absent[row["problem_id"]] += 1
 
     def is_one(row: dict[str, Any]) -> bool:

@@ -81,7 +81,7 @@ def work_on(
                 )
             if work.samples:
                 load_seconds = time.monotonic() - started
-                progress = _progress(job, work, sampler, len(finished), load_seconds)
+                progress = _progress(job, work, sampler, job.count_asked(finished), load_seconds)
                 failures = Failures(job.folder, job.allowance, is_fresh=work.is_fresh)
                 watch = servers.Watch(
                     job.folder, job.target, sampler, keep_old=job.session.keep_old

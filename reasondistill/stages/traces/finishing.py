@@ -32,9 +32,9 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
     places = {problem.id: place for place, problem in enumerate(job.problems)}
     on_disk.drop_overtaken(path)
     summary.sort(path, places)
-    not_there = absent.take_out(path)
+    not_there = absent.take_out(path, job.traces.n)
     absent.write_fewer(folder, job.problems, not_there, job.traces.n)
-    sums = summary.tally(path)
+    sums = summary.tally(path, job.traces.n)
     _check_failures(job, sums)
     summary.write_set_aside(folder, job.problems, sums)
     _tell_failures(job, sums)

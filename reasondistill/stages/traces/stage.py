@@ -72,7 +72,8 @@ def run_traces(
     *,
     limit: int | None = None,
 ) -> Manifest:
-    """Draw what is missing of n samples per problem; `limit` takes the first problems only.
+    """Draw what is missing of n samples per problem; `limit` takes the first problems only. Samples
+    beyond a lower `n` stay.
 
     Of a stage that is shared only closing it gives a complete manifest. A sample that the service
     lost is written with `finish="error"`, counted, and drawn again by the next session that heals;
@@ -132,7 +133,7 @@ def run_traces(
     _tell_who_has_nothing(job)
     capture.forget_all_but(folder, finished)
     if share is not None:
-        return open_for_workers(job, share.of, missing=job.total - len(finished))
+        return open_for_workers(job, share.of, missing=job.total - job.count_asked(finished))
     if traces.goes_on:
         rest = {name: one for name, one in begun.items() if name not in finished}
         job = replace(job, unfinished=Unfinished(folder, rest))

@@ -30,10 +30,13 @@ log = logging.getLogger(__name__)
 @dataclass
 class Tally:
     """Sums over a traces file. `lost` and `refused_samples` count by cause what the service lost
-    and what was refused; `refused` holds the error of each problem that was set aside.
+    and what was refused; `refused` holds the error of each problem that was set aside. `beyond` are
+    samples that a larger n than this has drawn before.
     """
 
+    n: int
     samples: int = 0
+    beyond: int = 0
     tokens: int = 0
     prompt_tokens: int = 0
     truncated: int = 0
@@ -57,6 +60,7 @@ class Tally:
     def add(self, row: dict[str, Any], path: Path) -> None:
         completion = row["completion"]
         self.samples += 1
+        self.beyond += row["sample"] >= self.n
         self.tokens += completion["tokens"]
         self.prompt_tokens += completion["prompt_tokens"]
         self.truncated += completion["finish"] == "length"
@@ -75,9 +79,11 @@ class Tally:
             self.refused_samples[cause_of(completion)] += 1
 
 
-def tally(path: Path) -> Tally:
-    """Count a traces file, one line in memory at a time."""
-    sums = Tally()
+def tally(path: Path, n: int) -> Tally:
+    """Count a traces file of which the first `n` samples of a problem are wanted, one line in
+    memory at a time.
+    """
+    sums = Tally(n)
     for row in read_samples(path):
         sums.add(row, path)
     return sums
@@ -197,6 +203,8 @@ def figures(folder: Path, sums: Tally) -> TracesFigures:
         figures = figures.joined(TracesFigures(causes=sums.causes))
     if sums.estimated:
         figures = figures.joined(TracesFigures(estimated=sums.estimated))
+    if sums.beyond:
+        figures = figures.joined(TracesFigures(beyond=sums.beyond))
     if sums.continued:
         figures = figures.joined(TracesFigures(continued=sums.continued))
     if sums.masked:

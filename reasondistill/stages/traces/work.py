@@ -52,6 +52,13 @@ class TraceJob:
     def total(self) -> int:
         return len(self.problems) * self.traces.n
 
+    def count_asked(self, trace_ids: Set[str]) -> int:
+        """How many of these are among the first `n` of their problem: a larger n may have drawn
+        others before.
+        """
+        samples = (problem_and_sample(trace_id)[1] for trace_id in trace_ids)
+        return sum(sample < self.traces.n for sample in samples)
+
     @property
     def is_stopped(self) -> bool:
         """Nobody waits for what is in flight any more."""
@@ -205,7 +212,8 @@ def inputs_of(traces: TraceSettings, problems_folder: Path) -> dict[str, str]:
 
 def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> HasGrown:
     """Whether a changed key leaves all traces of a folder what they are: other problems, and those
-    that have traces are all among them; another teacher behind the others.
+    that have traces are all among them; another teacher behind the others; a lower `n`, of which no
+    more are drawn.
 
     The folder of the problems knows what it was; where it has been made anew since, its first
     problems may be those that the traces are of. A teacher of the same weights as another one is no
@@ -223,6 +231,8 @@ def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> Has
     def is_growth(name: str, old: Any, new: Any) -> bool:
         if name in ("inputs.questions", "inputs.problems"):
             return new is not None and (old in stood or begins_with(old))
+        if name == "section.n":
+            return True
         if name == "section.limit":
             return bool(stood)  # all that have traces are there, whatever their number is now
         is_teacher = name.removeprefix("section.teachers.").isdigit()

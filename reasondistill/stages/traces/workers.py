@@ -112,7 +112,7 @@ def close(job: TraceJob) -> Manifest:
     path = job.folder / layout.TRACES
     on_disk.drop_overtaken(path)
     finished = on_disk.finished_ids(path)
-    missing = job.total - len(finished)
+    missing = job.total - job.count_asked(finished)
     if missing > 0:
         raise StageError(
             f"{job.folder}: {missing} of {job.total} samples are missing: a worker has ended "

@@ -18,6 +18,7 @@ from typing import Any
 
 from reasondistill.config import ModelSettings, StoredSettings
 from reasondistill.curation.rows import OpenedRows, Row, open_file, open_hub
+from reasondistill.curation.sources import told_by
 from reasondistill.models.samplers.base import SamplerBase
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.samplers.requests import (
@@ -169,22 +170,24 @@ def open_rows(model: ModelSettings, fields: Fields | None = None) -> OpenedRows:
     texts: list[str] = []
     if fields is not None and not fields.are_exchanges:
         wanted, texts = fields.named(), fields.texts()
-    if path is not None and path.is_file():
-        revision = hash_of(path)
-        return open_file(path, revision=revision, split=settings.split, fields=wanted, texts=texts)
     revision = model.revision
     if path is not None:
         revision = hash_of(path)
-    return open_hub(
-        model.model,
-        path,
-        config=settings.config,
-        split=settings.split,
-        revision=revision,
-        streaming=False,
-        trust_remote_code=model.trust_remote_code,
-        texts=texts,
-    )
+    with told_by("model"):
+        if path is not None and path.is_file():
+            return open_file(
+                path, revision=str(revision), split=settings.split, fields=wanted, texts=texts
+            )
+        return open_hub(
+            model.model,
+            path,
+            config=settings.config,
+            split=settings.split,
+            revision=revision,
+            streaming=False,
+            trust_remote_code=model.trust_remote_code,
+            texts=texts,
+        )
 
 
 def fields_of(model: ModelSettings) -> Fields:
