@@ -19,6 +19,7 @@ from reasondistill.secrets import masked
 
 # `unknown`: the publisher of the text does not say.
 Finish = Literal["stop", "length", "repetition", "unknown", "error"]
+EndOfDrawing = Literal["accepted", "exhausted", "hopeless", "budget"]
 # Whose fault a failed sample is: the service's (server, quota, engine), the input's (a prompt that
 # no model takes), or nobody's: a data set of published traces has no such one (absent).
 Fault = Literal["service", "input", "absent"]
@@ -310,6 +311,21 @@ class FewerTraces(Record):
     traces: Int64
     asked: Int64
     reason: str
+
+
+class Ending(Record):
+    """Why no more samples of a problem were drawn, where it was drawn until enough are correct.
+
+    `accepted`: it has them; `exhausted`: not all candidates together; `hopeless`: none of the first
+    round; `budget`: no tokens were left for its next round. Of `drawn` samples `kept` are traces,
+    `correct` of these by the rules.
+    """
+
+    problem_id: str
+    reason: EndOfDrawing
+    drawn: Int64
+    kept: Int64
+    correct: Int64
 
 
 class Grade(Record):

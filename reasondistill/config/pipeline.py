@@ -142,6 +142,11 @@ class Pipeline(Section):
                 'verdicts: the problems have no answers (answer = ""); let the samples '
                 "vote with majority = 0.5"
             )
+        if self.verdicts.majority is not None and self.traces.accepted is not None:
+            raise ValueError(
+                "traces.accepted: counts correct samples while they are drawn, which only gold "
+                "answers tell; samples that vote (verdicts.majority) need traces.n"
+            )
         if self.verdicts.majority is not None and self.traces.n < 2:
             raise ValueError(
                 "verdicts.majority: needs several samples of each problem, but traces.n = 1"

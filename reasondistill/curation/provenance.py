@@ -50,6 +50,7 @@ from reasondistill.runs.figures import (
     read_student_record,
 )
 from reasondistill.runs.layout import RunFolder, StudentFolder
+from reasondistill.runs.missing import UNTIL
 from reasondistill.runs.packing import without_places
 from reasondistill.runs.scores import ScoresFile, SeedGroups, read_scores
 from reasondistill.runs.store import (
@@ -231,7 +232,11 @@ def origins_of(
         origins["teacher"] = ", ".join(teachers)
         origins["teacher's prompt"] = str(traces.section.get("prompt", ""))
         sampling = _mapping(traces.section.get("sampling"))
-        origins["teacher's samples"] = _sampled(traces.section.get("n"), sampling)
+        samples = _sampled(traces.section.get("n"), sampling)
+        until = _mapping(traces.section.get(UNTIL)).get("accepted")
+        if until is not None:
+            samples = f"until {until} are correct, at most {samples}"
+        origins["teacher's samples"] = samples
     verdicts = stages.get("verdicts")
     if verdicts is not None:
         origins["graded by"] = _graded_by(verdicts)

@@ -65,6 +65,11 @@ class SamplingProgress(Progress):
         # Those of its tokens that this session has drawn.
         self.drawn_of_kept = 0
 
+    def expect(self, samples: int) -> None:
+        """So many more are drawn than was known before."""
+        self._samples += samples
+        self.total += samples
+
     def add(self, traces: Iterable[Trace]) -> None:
         for trace in traces:
             self.drawn += 1
