@@ -264,6 +264,26 @@ def can_be_asked(model: ModelSettings) -> None:
         )
 
 
+class LoopSettings(Section):
+    """What ends a sample because it goes round in circles: `[traces.loops]`.
+
+    A piece of at most `window` tokens that comes `repeats` times in a row, the same to the last
+    token; of a piece of fewer than `shortest` tokens as many as make one of that length. vLLM looks
+    at the tokens, for each one that it draws, in time that grows with `window`. A server's reply is
+    looked at while it streams, four characters for a token.
+    """
+
+    shortest: Annotated[int, Field(ge=1, le=1024)] = 16
+    window: Annotated[int, Field(ge=1, le=1024)] = 64
+    repeats: Annotated[int, Field(ge=2, le=1024)] = 8
+
+    @model_validator(mode="after")
+    def _has_pieces(self) -> Self:
+        if self.shortest > self.window:
+            raise ValueError(f"shortest: more than window = {self.window}, the longest piece")
+        return self
+
+
 # Samples of each problem in the first round where the file does not say how many.
 _FIRST = 4
 _ONLY_BESIDE_ACCEPTED = ("first", "candidates", "budget_tokens")
@@ -290,9 +310,13 @@ class TraceSettings(SamplingSettings):
     can do it (vLLM): a valid sample of the same distribution, but not the one that would have come
     without the stop. With `continue = false` it is drawn anew from its beginning, as the same
     sample. Neither is that part of the identity.
+
+    With `[traces.loops]` a sample that goes round in circles ends there (`finish = "repetition"`);
+    it counts as truncated. Evals have no such end.
     """
 
     prompt: str = "think"
+    loops: LoopSettings | None = Field(default=None, exclude_if=_is_none)
     n: Annotated[int, Field(ge=1)] = 4
     accepted: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
     first: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
@@ -377,6 +401,23 @@ class TraceSettings(SamplingSettings):
                 f"{key}: every teacher is a data set of published traces, which were drawn as they "
                 "were; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _everybody_stops_loops(self) -> TraceSettings:
+        if self.loops is None:
+            return self
+        for model in self.teachers:
+            if not model.capabilities.stops_loops:
+                raise ValueError(
+                    f"loops: the sampler {model.sampler!r} ends no sample that goes round in "
+                    "circles; leave the table out"
+                )
+            if model.capabilities.sends_requests and model.request.get("stream") is False:
+                raise ValueError(
+                    "loops: a reply that does not stream cannot be ended; take stream = false out "
+                    f"of the request of {model.model}"
+                )
         return self
 
     @model_validator(mode="after")

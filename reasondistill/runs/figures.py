@@ -189,7 +189,8 @@ class TracesFigures(Figures):
 
     `causes` counts failed samples by cause: None where none failed, or an earlier version did not
     record causes. `estimated` samples have estimated token counts; in `masked` ones a secret of the
-    environment stood; `continued` ones were stopped in their middle and gone on with.
+    environment stood; `continued` ones were stopped in their middle and gone on with; `looped` ones
+    were ended because they went round in circles.
     `topk_missing` traces could not be scored for the top-K cache. `stopped` says why an unfinished
     stage stopped. `drawing` is there where problems are drawn until enough samples are correct: the
     other figures, but time and speed, are then of the traces that were kept.
@@ -207,6 +208,8 @@ class TracesFigures(Figures):
     estimated: Int64 = 0
     masked: Int64 = 0
     continued: Int64 = 0
+    looped: Int64 = 0
+    looped_tokens: Int64 = 0
     drawing: DrawingFigures | None = None
     topk_k: Int64 = 0
     topk_tokens: Int64 = 0
@@ -277,8 +280,8 @@ class VerdictsFigures(Figures):
 
 
 def cost_of_verified(traces: Manifest, verdicts: Manifest | None) -> Iterator[str]:
-    """What came of drawing until enough samples are correct, and what a verified trace has cost; a
-    sentence each, as far as the two stages are finished.
+    """What came of drawing until enough samples are correct, how many went round in circles, and
+    what a verified trace has cost; a sentence each, as far as the two stages are finished.
     """
     if traces.status != "complete":
         return
@@ -286,6 +289,11 @@ def cost_of_verified(traces: Manifest, verdicts: Manifest | None) -> Iterator[st
     tokens = figures.worked_tokens
     if figures.drawing is not None:
         yield figures.drawing.sentence
+    if figures.looped:
+        yield (
+            f"{figures.looped:,} of {figures.samples:,} traces went round in circles and were "
+            f"ended, after {figures.looped_tokens / figures.looped:,.0f} tokens each"
+        )
     if verdicts is None or verdicts.status != "complete":
         return
     correct = VerdictsFigures.of(verdicts).correct
