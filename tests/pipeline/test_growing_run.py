@@ -121,6 +121,7 @@ def test_a_run_that_draws_until_enough_is_correct_counts_all_of_it(workplace: Pa
     """Every other text of the script is right, so the third sample is the second right one."""
     few = "accepted = 2\nfirst = 2\ncandidates = 6"
     text = (workplace / "small.toml").read_text().replace("n = 2", few)
+    text += "[examples.filters.pass_rate]\nhigh = 0.7\n"
     (workplace / "until.toml").write_text(text)
     options = ["--set", "name=until"]
     run(workplace, "run", "until.toml", *options)

@@ -120,7 +120,7 @@ def _methods(facts: Facts) -> Iterator[str]:
 
 
 def _evidence(facts: Facts) -> Iterator[str]:
-    for kind in ("subject", "level", "overlap"):
+    for kind in ("subject", "level", "difficulty", "overlap"):
         for benchmark, content in evidence.parts_tables(facts, kind):
             yield f"### {inline(benchmark)} by {kind}"
             if kind == "overlap":
