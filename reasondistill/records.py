@@ -19,6 +19,7 @@ from reasondistill.secrets import masked
 
 # `unknown`: the publisher of the text does not say.
 Finish = Literal["stop", "length", "repetition", "unknown", "error"]
+EndOfDrawing = Literal["accepted", "exhausted", "hopeless", "budget"]
 # Whose fault a failed sample is: the service's (server, quota, engine), the input's (a prompt that
 # no model takes), or nobody's: a data set of published traces has no such one (absent).
 Fault = Literal["service", "input", "absent"]
@@ -150,11 +151,21 @@ class Leak(Record):
     question: str
 
 
+class LoopRule(Record):
+    """What ends a completion as a loop: a piece of at most `window` tokens that comes `repeats`
+    times in a row. A piece of fewer than `shortest` tokens must come as often as fills that.
+    """
+
+    shortest: Natural
+    window: Natural
+    repeats: Natural
+
+
 class Sampling(Record):
     """How completions are drawn. Every field bears identity: another value is another sample.
 
     `temperature=0` is greedy. `top_k=-1` and `min_p=0` mean "off". `max_tokens` counts generated
-    tokens.
+    tokens. Where `loops` says what one is, it ends the completion (`finish="repetition"`).
     """
 
     temperature: float = 0.7
@@ -164,6 +175,8 @@ class Sampling(Record):
     repetition_penalty: float = 1.0
     max_tokens: Int64 = 2048
     stop: tuple[str, ...] = ()
+    # Part of an identity only where it is set: those of earlier samples stay what they were.
+    loops: LoopRule | None = Field(default=None, exclude_if=lambda loops: loops is None)
 
 
 class Message(Record):
@@ -310,6 +323,21 @@ class FewerTraces(Record):
     traces: Int64
     asked: Int64
     reason: str
+
+
+class Ending(Record):
+    """Why no more samples of a problem were drawn, where it was drawn until enough are correct.
+
+    `accepted`: it has them; `exhausted`: not all candidates together; `hopeless`: none of the first
+    round; `budget`: no tokens were left for its next round. Of the `drawn` samples of its rounds
+    `kept` are traces, `correct` of these by the rules. What a guess drew besides is not in it.
+    """
+
+    problem_id: str
+    reason: EndOfDrawing
+    drawn: Int64
+    kept: Int64
+    correct: Int64
 
 
 class Grade(Record):

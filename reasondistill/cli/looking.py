@@ -45,7 +45,7 @@ def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> N
         table.add_row(*stage_cells(state))
     out.print(table)
     for state in states:
-        for sentence in state.sources:
+        for sentence in (*state.sources, *state.costs):
             say(f"  [dim]{named(sentence)}[/]")
         for sentence in state.missing:
             say(f"  [yellow]{named(sentence)}[/]")

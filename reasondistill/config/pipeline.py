@@ -76,6 +76,9 @@ class EvalSettings(SamplingSettings):
     are left out of the score, and the report names them.
 
     `continue = false`: as in `[traces]`, for the samples of the measured models.
+
+    `difficulty` names a measured model: the others' scores are also given apart, by how often it
+    solved a problem.
     """
 
     benchmarks: tuple[str, ...] = ()
@@ -89,6 +92,7 @@ class EvalSettings(SamplingSettings):
     latency: Annotated[int, Field(ge=0)] = 0
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.0
     goes_on: bool = Field(default=True, alias="continue", exclude_if=lambda goes_on: goes_on)
+    difficulty: str | None = Field(default=None, exclude_if=lambda name: name is None)
     checkpoints: CheckpointSettings = CheckpointSettings()
 
 
@@ -141,6 +145,11 @@ class Pipeline(Section):
             raise ValueError(
                 'verdicts: the problems have no answers (answer = ""); let the samples '
                 "vote with majority = 0.5"
+            )
+        if self.verdicts.majority is not None and self.traces.accepted is not None:
+            raise ValueError(
+                "traces.accepted: counts correct samples while they are drawn, which only gold "
+                "answers tell; samples that vote (verdicts.majority) need traces.n"
             )
         if self.verdicts.majority is not None and self.traces.n < 2:
             raise ValueError(

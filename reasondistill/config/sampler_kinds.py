@@ -34,6 +34,7 @@ class Capabilities:
     `has_weights`: `model` is a hub id or folder whose weights this machine can read.
     `gives_logprobs`: it gives log-probabilities, for its samples and for stored texts.
     `goes_on`: it goes on in the middle of a sample that was begun, from its tokens.
+    `stops_loops`: it ends a sample that goes round in circles, where `Sampling.loops` says so.
     `is_engine`: it computes on this machine, with `[vllm]` of the cluster file.
     `answers_anything`: it answers any prompt, so that it can be measured as well.
     `sends_requests`: it asks a server; `request` and `omit` shape what is sent.
@@ -47,6 +48,7 @@ class Capabilities:
     has_weights: bool = False
     gives_logprobs: bool = False
     goes_on: bool = False
+    stops_loops: bool = False
     is_engine: bool = False
     answers_anything: bool = False
     sends_requests: bool = False

@@ -7,7 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.sampler_kinds import (
@@ -22,6 +27,10 @@ from reasondistill.records import Sampling
 from reasondistill.secret_names import Secrecy, how_secret
 from reasondistill.sections import Section, nearest
 from reasondistill.thinking import ReasoningFormat
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class SamplingSettings(Section):
@@ -255,8 +264,39 @@ def can_be_asked(model: ModelSettings) -> None:
         )
 
 
+class LoopSettings(Section):
+    """What ends a sample because it goes round in circles: `[traces.loops]`.
+
+    A piece of at most `window` tokens that comes `repeats` times in a row, the same to the last
+    token; of a piece of fewer than `shortest` tokens as many as make one of that length. vLLM looks
+    at the tokens, for each one that it draws, in time that grows with `window`. A server's reply is
+    looked at while it streams, four characters for a token.
+    """
+
+    shortest: Annotated[int, Field(ge=1, le=1024)] = 16
+    window: Annotated[int, Field(ge=1, le=1024)] = 64
+    repeats: Annotated[int, Field(ge=2, le=1024)] = 8
+
+    @model_validator(mode="after")
+    def _has_pieces(self) -> Self:
+        if self.shortest > self.window:
+            raise ValueError(f"shortest: more than window = {self.window}, the longest piece")
+        return self
+
+
+# Samples of each problem in the first round where the file does not say how many.
+_FIRST = 4
+_ONLY_BESIDE_ACCEPTED = ("first", "candidates", "budget_tokens")
+
+
 class TraceSettings(SamplingSettings):
     """n samples per problem from one or several teachers. Raising `n` tops up.
+
+    `accepted = m` in the place of `n` draws until a problem has m correct samples: `first` of each
+    problem (4), graded by the rules of `[verdicts] policy`; nothing more of a problem with none
+    correct; of the others more, round by round, up to `candidates`. With `budget_tokens` no round
+    begins once so many tokens are drawn, the first rounds of all problems before any other. `n` is
+    `candidates` then. What was drawn behind the m-th correct sample is kept in `trimmed.jsonl`.
 
     `logprobs = K` keeps the teacher's K most likely tokens at each token (`2-traces/topk`), for
     students that learn from them; the samples are the same with and without. Added later, they
@@ -270,15 +310,86 @@ class TraceSettings(SamplingSettings):
     can do it (vLLM): a valid sample of the same distribution, but not the one that would have come
     without the stop. With `continue = false` it is drawn anew from its beginning, as the same
     sample. Neither is that part of the identity.
+
+    With `[traces.loops]` a sample that goes round in circles ends there (`finish = "repetition"`);
+    it counts as truncated. Evals have no such end.
     """
 
     prompt: str = "think"
+    loops: LoopSettings | None = Field(default=None, exclude_if=_is_none)
     n: Annotated[int, Field(ge=1)] = 4
+    accepted: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    first: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    candidates: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    budget_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.01
     goes_on: bool = Field(default=True, alias="continue", exclude_if=lambda goes_on: goes_on)
     logprobs: Annotated[int, Field(ge=1, le=1024)] | None = None
     logprobs_model: str | None = None
     teachers: Annotated[tuple[SampledModel, ...], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _n_is_the_most(cls, values: Any) -> Any:
+        """Beside `accepted` it is not written: whoever asks for the most samples of a problem finds
+        `candidates` in it.
+        """
+        if not isinstance(values, Mapping):
+            return values
+        settings = cast("Mapping[str, Any]", values)
+        if settings.get("accepted") is None:
+            return settings
+        if "n" in settings:
+            raise ValueError(
+                "n: not beside accepted, which says when a problem has enough; candidates is the "
+                "most that is drawn of each. Leave one of them out"
+            )
+        most = settings.get("candidates")
+        if not isinstance(most, int):
+            return settings
+        return {**settings, "n": most}
+
+    @model_serializer(mode="wrap")
+    def _without_what_follows(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        settings: dict[str, Any] = handler(self)
+        if self.accepted is not None:
+            settings.pop("n", None)
+        return settings
+
+    @property
+    def first_round(self) -> int:
+        """How many samples of each problem are drawn whatever comes of them."""
+        if self.accepted is None:
+            return self.n
+        return self.first or min(_FIRST, self.n)
+
+    @model_validator(mode="after")
+    def _knows_when_a_problem_has_enough(self) -> TraceSettings:
+        if self.accepted is None:
+            for key in _ONLY_BESIDE_ACCEPTED:
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"{key}: has no effect without accepted, the number of correct samples "
+                        "that a problem is to get"
+                    )
+            return self
+        if self.candidates is None:
+            raise ValueError(
+                "candidates: missing. accepted needs the most samples that are drawn of a problem, "
+                f"such as candidates = {max(4 * self.accepted, 4 * _FIRST)}"
+            )
+        for key in ("accepted", "first"):
+            if (getattr(self, key) or 0) > self.candidates:
+                raise ValueError(
+                    f"{key}: more than candidates = {self.candidates}, the most that is drawn"
+                )
+        for model in self.teachers:
+            if model.capabilities.reads_dataset or model.capabilities.reads_solutions:
+                raise ValueError(
+                    f"accepted: the sampler {model.sampler!r} repeats what stands somewhere, so "
+                    "nothing is saved by drawing less of it; use n"
+                )
+        return self
 
     @model_validator(mode="after")
     def _somebody_is_sampled(self) -> TraceSettings:
@@ -290,6 +401,23 @@ class TraceSettings(SamplingSettings):
                 f"{key}: every teacher is a data set of published traces, which were drawn as they "
                 "were; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _everybody_stops_loops(self) -> TraceSettings:
+        if self.loops is None:
+            return self
+        for model in self.teachers:
+            if not model.capabilities.stops_loops:
+                raise ValueError(
+                    f"loops: the sampler {model.sampler!r} ends no sample that goes round in "
+                    "circles; leave the table out"
+                )
+            if model.capabilities.sends_requests and model.request.get("stream") is False:
+                raise ValueError(
+                    "loops: a reply that does not stream cannot be ended; take stream = false out "
+                    f"of the request of {model.model}"
+                )
         return self
 
     @model_validator(mode="after")

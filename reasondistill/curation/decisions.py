@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reasondistill.curation.difficulty import pass_rate
 from reasondistill.records import Graded, Problem, Split, SuspectGold, Trace
 from reasondistill.runs.figures import ExamplesFigures
 
@@ -40,14 +41,8 @@ class Decision:
 
     @property
     def share_correct(self) -> float | None:
-        """The teacher's pass rate on this problem, over the traces that it wrote; None when all of
-        them failed.
-        """
-        written = [pair for pair in self.pairs if pair.trace.completion.finish != "error"]
-        if not written:
-            return None
-        correct = sum(pair.verdict.grade.is_correct for pair in written)
-        return correct / len(written)
+        """The teacher's pass rate on this problem."""
+        return pass_rate(pair.verdict.grade.outcome for pair in self.pairs)
 
 
 @dataclass

@@ -52,6 +52,7 @@ from reasondistill.runs.figures import (
     read_student_record,
 )
 from reasondistill.runs.layout import RunFolder, StudentFolder
+from reasondistill.runs.missing import UNTIL
 from reasondistill.runs.packing import without_places
 from reasondistill.runs.scores import ScoresFile, SeedGroups, read_scores
 from reasondistill.runs.store import (
@@ -324,6 +325,9 @@ def _drawn(traces: Manifest) -> dict[str, str]:
     if are_published(traces):
         return {"teacher's samples": f"published, at most {n} each"}
     samples = _sampled(n, _mapping(section.get("sampling")))
+    until = _mapping(section.get(UNTIL)).get("accepted")
+    if until is not None:
+        samples = f"until {until} are correct, at most {samples}"
     if any(map(_is_published, _mapping(section.get("teachers")).values())):
         samples += "; published ones as they are"
     return {"teacher's prompt": str(section.get("prompt", "")), "teacher's samples": samples}

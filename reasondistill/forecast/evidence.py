@@ -16,12 +16,14 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reasondistill.config import ExampleSettings
+from reasondistill.curation.difficulty import pass_rate
 from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
 from reasondistill.curation.filters.lengths import with_lengths
 from reasondistill.curation.filters.tools import Tools, new_pool, opened_tools
@@ -29,7 +31,7 @@ from reasondistill.forecast.monte_carlo import LEAST, ONCE, Floats
 from reasondistill.models.counting import token_counter
 from reasondistill.models.prompts import render_assistant
 from reasondistill.pipeline.runs import FOLDERS
-from reasondistill.records import Problem, Trace, Verdict
+from reasondistill.records import Graded, Problem, Trace, Verdict
 from reasondistill.runs import layout
 from reasondistill.runs.environment import Environment
 from reasondistill.runs.figures import TracesFigures, read_student_record
@@ -447,10 +449,15 @@ def _candidates(
     """
     traces = read_records(run.traces, Trace, passes_foreign=True)
     verdicts = read_records(run.verdicts, Verdict, passes_foreign=True)
-    for trace, verdict in zip(traces, verdicts, strict=False):
-        if not trace.completion.is_lost:
-            text = render_assistant(trace.completion)
-            yield Candidate(trace, verdict, text, problems.get(trace.problem_id), tools)
+    graded = map(Graded, traces, verdicts)
+    for problem_id, group in groupby(graded, key=lambda pair: pair.trace.problem_id):
+        pairs = list(group)
+        rate = pass_rate(pair.verdict.grade.outcome for pair in pairs)
+        problem = problems.get(problem_id)
+        for pair in pairs:
+            if not pair.trace.completion.is_lost:
+                text = render_assistant(pair.trace.completion)
+                yield Candidate(pair.trace, pair.verdict, text, problem, tools, pass_rate=rate)
 
 
 def _floats(values: Iterable[float]) -> Floats:

@@ -77,21 +77,23 @@ def traces_cost(context: Context) -> Cost:
     if context.problems is None or context.samples is None:
         return Cost("traces", "new", f"{written.n} for each problem", unknown=HOW_MANY)
     work = f"{context.samples:,} traces"
-    if context.is_only_a_limit:
+    # Until enough are correct: nobody knows how soon that is.
+    is_until_enough = written.accepted is not None
+    if context.is_only_a_limit or is_until_enough:
         work = f"at most {work}"
     done = context.this_run.manifests.get("traces")
-    if (
-        done is not None
-        and done.status == "complete"
-        and done.counts.get("out", 0) + done.counts.get("absent", 0) >= context.samples
-    ):
+    drawn = 0
+    if done is not None:
+        drawn = done.counts.get("out", 0) + done.counts.get("absent", 0)
+    has_all = is_until_enough or drawn >= context.samples
+    if done is not None and done.status == "complete" and has_all:
         size = folder_bytes(context.run.stage("traces"))
         seconds = done.seconds
         figures = TracesFigures.of(done)
         if figures.workers <= 1:
             sessions_s = sum(teacher.seconds for teacher in context.this_run.teachers.values())
             seconds = max(seconds, sessions_s)
-        return finished("traces", work, seconds=seconds, size=size, tokens=figures.tokens)
+        return finished("traces", work, seconds=seconds, size=size, tokens=figures.worked_tokens)
     pieces = list(teacher_pieces(context, written, context.problems))
     cost = sampled(context, "traces", pieces, work)
     return replace(cost, bytes=with_top_k(context, cost.bytes, cost.tokens, written))

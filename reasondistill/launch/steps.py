@@ -109,11 +109,12 @@ def _environment(run: Run, task: Task) -> EnvironmentSettings:
 
 def asks_an_engine(run: Run, task: Task) -> bool:
     """Whether closing a stage wants an engine: for log-probabilities of traces that stand already,
-    the time of a single answer, a judge.
+    samples that a budget still pays for, the time of a single answer, a judge.
     """
     traces, evals = run.pipeline.traces, run.pipeline.evals
     if task.stage == "traces":
-        return traces is not None and traces.logprobs is not None
+        wants = traces is not None and (traces.logprobs or traces.budget_tokens)
+        return bool(wants)
     has_judge = run.pipeline.verdicts.judge is not None
     return has_judge or (task.stage == "evals" and evals.latency > 0)
 

@@ -287,6 +287,7 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         **dict.fromkeys(("continue", "goes_on"), _harmless("yes or no")),
         "teacher": _harmless("yes or no"),
         "against": _harmless("names of models"),
+        "difficulty": _harmless("the name of a model"),
     },
     CheckpointSettings: {"benchmarks": _read("files of benchmarks")},
     ReportSettings: {

@@ -108,6 +108,7 @@ def do_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
         run.stage("traces"),
         Serving(run.cluster),
         Session(share=task.share, stop=stop, keep_old=run.keep_old, heal=may_heal(run)),
+        verdicts=run.pipeline.verdicts,
     )
 
 

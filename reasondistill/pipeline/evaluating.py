@@ -228,6 +228,7 @@ def collect(run: Run, pool: GradingPool) -> Manifest:
         groups=groups,
         about=[about_model(run, name, model) for name, model in measured.items()],
         reference=next(iter(run.pipeline.against()), None),
+        difficulty=run.pipeline.evals.difficulty,
         greedy=greedy_models(run, measured),
         limit=run.pipeline.evals.limit,
     )

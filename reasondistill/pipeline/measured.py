@@ -124,9 +124,13 @@ def teacher_of(run: Run, student: StudentSettings) -> SampledModel | None:
 
 def baselines(run: Run) -> Mapping[str, list[str]]:
     """Who is compared with whom: each trained student with its untouched base, its controls and the
-    teachers; all with `against`. Raises ConfigError when nobody is called so.
+    teachers; all with `against`. Raises ConfigError when nobody is called so, or as `difficulty`
+    says.
     """
     models = list(eval_models(run))
+    difficulty = run.pipeline.evals.difficulty
+    if difficulty is not None and difficulty not in models:
+        raise _not_measured("difficulty", difficulty, models)
     every = run.pipeline.all_students()
     groups = run.pipeline.seed_groups()
     against = run.pipeline.against()
@@ -151,13 +155,17 @@ def baselines(run: Run) -> Mapping[str, list[str]]:
         if other in groups:
             continue
         if other not in models:
-            known = ", ".join(models)
-            raise ConfigError(
-                f"[evals] against: {other!r} is not among the models that are measured: {known}."
-            )
+            raise _not_measured("against", other, models)
         for model in models:
             compare(model, other)
     return {model: others for model, others in compared.items() if others}
+
+
+def _not_measured(key: str, name: str, models: Sequence[str]) -> ConfigError:
+    known = ", ".join(models)
+    return ConfigError(
+        f"[evals] {key}: {name!r} is not among the models that are measured: {known}."
+    )
 
 
 def is_control_of(

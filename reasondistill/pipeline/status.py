@@ -17,7 +17,12 @@ from reasondistill.grading import GRADER
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
 from reasondistill.runs import layout, work_sharing
-from reasondistill.runs.figures import ProblemsFigures, TracesFigures, VerdictsFigures
+from reasondistill.runs.figures import (
+    ProblemsFigures,
+    TracesFigures,
+    VerdictsFigures,
+    cost_of_verified,
+)
 from reasondistill.runs.kept import is_kept, kept_students
 from reasondistill.runs.metrics import WorkLine
 from reasondistill.runs.missing import read_missing
@@ -46,7 +51,7 @@ class StageState:
     process that finished it held at most, 0 where it is not known.
     `missing` says of each folder of samples in the stage what is lost or refused, why, and what to
     do, and which file is damaged; `sources` of each of several sources of problems what its rows
-    became.
+    became; `costs` what a verified trace cost, and what was saved.
     """
 
     name: str
@@ -57,6 +62,7 @@ class StageState:
     missing: tuple[str, ...] = ()
     peak_memory_gib: float = 0.0
     sources: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()
 
 
 def stage_states(run: Run) -> list[StageState]:
@@ -107,7 +113,15 @@ def _state(
         missing,
         manifest.peak_memory_gib,
         sources_of(manifest),
+        _costs_of(name, manifests),
     )
+
+
+def _costs_of(name: str, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
+    traces = manifests.get(layout.FOLDERS["traces"])
+    if name != "traces" or traces is None:
+        return ()
+    return tuple(cost_of_verified(traces, manifests.get(layout.FOLDERS["verdicts"])))
 
 
 def sources_of(manifest: Manifest) -> tuple[str, ...]:
@@ -260,13 +274,15 @@ def _standing(run: Run, task: Task) -> str:
 
 
 def missing_chunks(run: Run, task: Task) -> int | None:
-    """How many chunks of traces are not drawn yet, at least 1; None where nobody has begun, or
-    nothing is claimed in chunks.
+    """How many chunks of traces are not drawn yet, at least 1; None where nobody has begun or knows
+    how many there are, or nothing is claimed in chunks.
     """
     from reasondistill.stages.traces import chunk_of, summary
 
     folder, problems = run.stage(task.stage), read_manifest(run.stage("problems"))
     if task.stage != "traces" or run.pipeline.traces is None or task.share is None:
+        return None
+    if run.pipeline.traces.accepted is not None:
         return None
     if problems is None or not folder.exists():
         return None
@@ -282,12 +298,15 @@ def progress_of(run: Run, stage: str) -> str:
     problems, written = read_manifest(run.stage("problems")), run.pipeline.traces
     if stage not in ("traces", "verdicts") or written is None or problems is None:
         return ""
+    name = {"traces": layout.TRACES, "verdicts": layout.VERDICTS}[stage]
+    finished = finished_records(run.stage(stage), name)
+    if written.accepted is not None:
+        return f"{finished:,} {stage}"  # nobody knows how many it will be
     total = problems.counts.get("out", 0) * written.n
     drawn = read_manifest(run.stage("traces"))
     if drawn is not None:
         total += TracesFigures.of(drawn).beyond - drawn.counts.get("absent", 0)
-    name = {"traces": layout.TRACES, "verdicts": layout.VERDICTS}[stage]
-    return f"{finished_records(run.stage(stage), name):,}/{total:,} {stage}"
+    return f"{finished:,}/{total:,} {stage}"
 
 
 def finished_records(folder: Path, name: str) -> int:
@@ -311,7 +330,7 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     """
     here = run.layout
     files = [here.problems, here.set_aside, here.left_out, here.near_duplicates, here.leaks]
-    files += [here.traces, here.fewer, here.verdicts]
+    files += [here.traces, here.trimmed, here.endings, here.fewer, here.verdicts]
     files += [here.examples, here.dropped, here.suspects, here.unverified]
     benchmarks = list(here.evals.benchmarks())
     files += [benchmark.problems for benchmark in benchmarks]

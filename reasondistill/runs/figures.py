@@ -11,7 +11,7 @@ an unfinished stage did not write is empty. A student's figures are `records.Tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -35,6 +35,47 @@ class Figures(LenientRecord):
         return cls.read(manifest.figures, f"manifest of the stage {stage}: figures")
 
 
+class DrawingFigures(LenientRecord):
+    """What came of drawing each problem until it has enough correct samples: how many problems
+    ended for each reason, how many samples are `verified` (correct by rule, and kept), how many
+    were drawn, and how many of these `trimmed`. `spared` samples were not drawn of the most that
+    each problem may get; their tokens are estimated by those of their problem.
+    """
+
+    accepted: Int64 = 0
+    exhausted: Int64 = 0
+    hopeless: Int64 = 0
+    budget: Int64 = 0
+    verified: Int64 = 0
+    drawn: Int64 = 0
+    drawn_tokens: Int64 = 0
+    trimmed: Int64 = 0
+    trimmed_tokens: Int64 = 0
+    spared: Int64 = 0
+    spared_tokens: Int64 = 0
+
+    @property
+    def reasons(self) -> str:
+        """`610 accepted, 40 exhausted, 331 hopeless, 19 cut by the budget`."""
+        counts = {
+            "accepted": self.accepted,
+            "exhausted": self.exhausted,
+            "hopeless": self.hopeless,
+            "cut by the budget": self.budget,
+        }
+        return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+    @property
+    def sentence(self) -> str:
+        """What became of the problems, and what was saved by it."""
+        spared = f"{self.spared:,} samples (about {self.spared_tokens:,} tokens) were spared"
+        trimmed = f"{self.trimmed:,} ({self.trimmed_tokens:,} tokens) trimmed"
+        return (
+            f"problems: {self.reasons}; of {self.drawn:,} samples drawn ({self.drawn_tokens:,} "
+            f"tokens) {trimmed}; {spared}"
+        )
+
+
 class WorkFigures(Figures):
     """Figures of both sampling and training, over all sessions; those of parallel `workers` are
     added up. `peak_memory_gib` is a training's, of its GPU where it has one.
@@ -46,6 +87,18 @@ class WorkFigures(Figures):
     load_seconds: float = 0.0
     workers: Int64 = 1
     peak_memory_gib: float = 0.0
+    drawing: DrawingFigures | None = None
+
+    @property
+    def worked_tokens(self) -> int:
+        """Those that the seconds went into, whether they were kept or not."""
+        return _worked_tokens(self.tokens, self.drawing)
+
+
+def _worked_tokens(kept: int, drawing: DrawingFigures | None) -> int:
+    if drawing is None:
+        return kept
+    return drawing.drawn_tokens
 
 
 class SourceFigures(LenientRecord):
@@ -145,10 +198,12 @@ class TracesFigures(Figures):
     `workers`; `truncated` is a share of the samples that did not fail.
 
     `causes` counts failed samples by cause: None where none failed, or an earlier version did not
-    record causes. `estimated` samples have estimated token counts; in
-    `masked` ones a secret of the environment stood; `continued` ones were stopped in their middle
-    and gone on with; those `beyond` n were drawn when it was larger. `topk_missing` traces could
-    not be scored for the top-K cache. `stopped` says why an unfinished stage stopped.
+    record causes. `estimated` samples have estimated token counts; in `masked` ones a secret of the
+    environment stood; `continued` ones were stopped in their middle and gone on with; `looped` ones
+    were ended because they went round in circles; those `beyond` n were drawn when it was larger.
+    `topk_missing` traces could not be scored for the top-K cache. `stopped` says why an unfinished
+    stage stopped. `drawing` is there where problems are drawn until enough samples are correct: the
+    other figures, but time and speed, are then of the traces that were kept.
     """
 
     samples: Int64 = 0
@@ -164,6 +219,9 @@ class TracesFigures(Figures):
     masked: Int64 = 0
     continued: Int64 = 0
     beyond: Int64 = 0
+    looped: Int64 = 0
+    looped_tokens: Int64 = 0
+    drawing: DrawingFigures | None = None
     topk_k: Int64 = 0
     topk_tokens: Int64 = 0
     topk_bytes: Int64 = 0
@@ -173,6 +231,11 @@ class TracesFigures(Figures):
     servers: Sequence[ServerFigures] = ()
     workers: Int64 = 1
     stopped: str | None = None
+
+    @property
+    def worked_tokens(self) -> int:
+        """Those that the seconds went into, whether they were kept or not."""
+        return _worked_tokens(self.tokens, self.drawing)
 
 
 # The prefix of the reason, in the names of the counts of undecided verdicts.
@@ -225,6 +288,30 @@ class VerdictsFigures(Figures):
             for reason, count in value.items():
                 stored[f"{_UNDECIDED}{reason}"] = count
         return stored
+
+
+def cost_of_verified(traces: Manifest, verdicts: Manifest | None) -> Iterator[str]:
+    """What came of drawing until enough samples are correct, how many went round in circles, and
+    what a verified trace has cost; a sentence each, as far as the two stages are finished.
+    """
+    if traces.status != "complete":
+        return
+    figures = TracesFigures.of(traces)
+    tokens = figures.worked_tokens
+    if figures.drawing is not None:
+        yield figures.drawing.sentence
+    if figures.looped:
+        yield (
+            f"{figures.looped:,} of {figures.samples:,} traces went round in circles and were "
+            f"ended, after {figures.looped_tokens / figures.looped:,.0f} tokens each"
+        )
+    if verdicts is None or verdicts.status != "complete":
+        return
+    correct = VerdictsFigures.of(verdicts).correct
+    if correct:
+        each = f"{tokens / correct:,.0f} tokens and {figures.seconds / correct:,.2f} s"
+        of_all = f"{correct:,} of {figures.samples:,} traces are correct, {tokens:,} tokens drawn"
+        yield f"a verified trace cost {each} of sampling ({of_all})"
 
 
 class ExamplesFigures(Figures):

@@ -59,6 +59,10 @@ UNFINISHED = "unfinished.jsonl"
 SERVERS = "servers.jsonl"
 # Problems of which a data set holds fewer published traces than were asked for.
 FEWER = "fewer.jsonl"
+# How the drawing of each problem ended, and what was drawn behind its end, where a problem is drawn
+# until it has enough correct samples.
+ENDINGS = "endings.jsonl"
+TRIMMED = "trimmed.jsonl"
 # The cache of a teacher's distributions, in its own folder.
 TOPK = "topk"
 TOPK_HEADER = "topk.json"
@@ -108,7 +112,7 @@ REPORT_PAGE = "report.html"
 STAGE_FILES = frozenset(
     {
         *(METRICS, PROBLEMS, SET_ASIDE, LEFT_OUT, NEAR_DUPLICATES, LEAKS, LEAKS_MARKDOWN),
-        *(TRACES, SERVERS, FEWER, TOPK, VERDICTS, JUDGE_REPLIES),
+        *(TRACES, SERVERS, FEWER, ENDINGS, TRIMMED, TOPK, VERDICTS, JUDGE_REPLIES),
         *(VOTED_LABELS, EXAMPLES, DROPPED, SUSPECTS, UNVERIFIED, DATASET, EXPORTS),
         *(
             STUDENT,
@@ -385,6 +389,16 @@ class RunFolder:
     def fewer(self) -> Path:
         """Problems with fewer published traces than were asked for."""
         return self.stage("traces") / FEWER
+
+    @property
+    def endings(self) -> Path:
+        """How the drawing of each problem ended."""
+        return self.stage("traces") / ENDINGS
+
+    @property
+    def trimmed(self) -> Path:
+        """Samples that were drawn behind the end of their problem."""
+        return self.stage("traces") / TRIMMED
 
     @property
     def suspects(self) -> Path:

@@ -23,6 +23,9 @@ from reasondistill.runs.store import Manifest, read_manifest
 from reasondistill.runs.unfinished import Kept, read_begun
 
 LOST, REFUSED = "lost", "refused"
+# The part of the section of a folder of traces that says until when problems are drawn; without it
+# each gets n samples.
+UNTIL = "until"
 _MOST_CAUSES, _LONGEST_CAUSE = 5, 200
 # Parts of a message that differ between failures of the same kind: tokens, long numbers, request
 # ids. A status code and a port are kept.
@@ -163,7 +166,11 @@ def _by_manifest(manifest: Manifest) -> Missing:
 
 
 def _asked(manifest: Manifest) -> int:
-    """n samples of each problem; 0 where the manifest does not have both."""
+    """n samples of each problem; 0 where the manifest does not have both, or nobody knows how many
+    it will be.
+    """
+    if UNTIL in manifest.section:
+        return 0
     problems, n = (manifest.section.get(key) for key in ("limit", "n"))
     return problems * n if isinstance(problems, int) and isinstance(n, int) else 0
 

@@ -55,7 +55,7 @@ from reasondistill.runs.store.sums import FileSum, is_copy, sound_lines
 
 _EVALS, _STUDENTS, _TRACES = FOLDERS["evals"], FOLDERS["students"], FOLDERS["traces"]
 # Of a folder of samples: what its closing writes anew.
-_OF_THE_CLOSING = (layout.SET_ASIDE, layout.FEWER)
+_OF_THE_CLOSING = (layout.SET_ASIDE, layout.FEWER, layout.ENDINGS)
 # What bases and trials of a student are named while they are made.
 _PART = ".part"
 # The files of a top-K cache, by their paths in a folder of samples.
@@ -476,7 +476,9 @@ def _repair_samples(
             else:
                 write_text(path, "")
             rest = "the same command draws the rest"
-            if fault.name != layout.TRACES:
+            if fault.name == layout.TRIMMED:
+                rest = "the rest is drawn again where it is needed"
+            elif fault.name != layout.TRACES:
                 rest = "the rest, which tells of servers, is lost"
             count = kept[fault.name]
             yield Repair(fault.path, f"{count:,} sound lines are kept; {rest}")

@@ -30,6 +30,7 @@ from reasondistill.curation.card import (
     exports_card,
 )
 from reasondistill.curation.decisions import Decision, Tally
+from reasondistill.curation.difficulty import pass_rate
 from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
 from reasondistill.curation.filters.lengths import tokenizers_of, with_lengths
 from reasondistill.curation.filters.registry import DropReason
@@ -318,17 +319,20 @@ def decide(
     """
     choice = ProblemChoice(examples, filters)
     reasons: dict[str, str] = {}
-    for pair in pairs:
-        reason = choice.see(_candidate(problem, pair, tools))
+    for pair, candidate in zip(pairs, _candidates_of(problem, pairs, tools), strict=True):
+        reason = choice.see(candidate)
         if reason is not None:
             reasons[pair.trace.id] = reason
     reasons |= dict.fromkeys(choice.passed_over(), NOT_SELECTED)
     return Decision(problem, tuple(pairs), reasons)
 
 
-def _candidate(problem: Problem, pair: Graded, tools: Tools) -> Candidate:
-    text = render_assistant(pair.trace.completion)
-    return Candidate(pair.trace, pair.verdict, text, problem, tools)
+def _candidates_of(problem: Problem, pairs: Sequence[Graded], tools: Tools) -> Iterator[Candidate]:
+    """All traces of one problem."""
+    rate = pass_rate(pair.verdict.grade.outcome for pair in pairs)
+    for pair in pairs:
+        text = render_assistant(pair.trace.completion)
+        yield Candidate(pair.trace, pair.verdict, text, problem, tools, pass_rate=rate)
 
 
 def with_suspicion(decision: Decision, examples: ExampleSettings, tools: Tools) -> Decision:
@@ -350,8 +354,7 @@ def _candidates(
     graded: Iterable[Graded], problems: Iterator[Problem], tools: Tools
 ) -> Iterator[Candidate]:
     for problem, pairs in by_problem(graded, problems):
-        for pair in pairs:
-            yield _candidate(problem, pair, tools)
+        yield from _candidates_of(problem, pairs, tools)
 
 
 def split_of(problem_id: str, examples: ExampleSettings) -> Split:

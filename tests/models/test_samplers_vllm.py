@@ -19,13 +19,14 @@ from reasondistill.config import Cluster, SampledModel, TraceSettings, VllmSetti
 from reasondistill.errors import ConfigError, Interrupted, StageError
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import InputFault, Rendered, Request, Sampled, Written
+from reasondistill.models.samplers.loops import LoopWatch
 from reasondistill.models.samplers.opening import Serving, kept_open
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.models.samplers.vllm import VllmSampler
 from reasondistill.models.samplers.vllm_engine import collected_once, threads_for
 from reasondistill.models.topk import TopKReader
 from reasondistill.models.weights import folder_fingerprint, model_folder, model_identity
-from reasondistill.records import Begun, Message, Problem, Sampling
+from reasondistill.records import Begun, LoopRule, Message, Problem, Sampling
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import StopSignal, read_records
 from reasondistill.runs.unfinished import read_begun
@@ -325,6 +326,35 @@ def test_a_request_the_engine_refuses_is_a_failed_sample(sampler: VllmSampler) -
 def test_a_setting_that_vllm_refuses_is_the_users_to_change(sampler: VllmSampler) -> None:
     with pytest.raises(ConfigError, match="sampling settings: temperature"):
         list(sampler.sample(requests(sampler, 1, temperature=4.0)))
+
+
+@pytest.mark.engine
+def test_a_sample_that_goes_round_in_circles_ends_where_its_tokens_say(
+    sampler: VllmSampler,
+) -> None:
+    """By the same definition as a server's text; a model that writes at random repeats itself now
+    and then, so two of a piece are a loop here.
+    """
+    rule = LoopRule(shortest=1, window=4, repeats=2)
+    plain = [
+        replace(request, logprobs=1)
+        for request in requests(sampler, 40, temperature=0.7, max_tokens=60)
+    ]
+    watched = [
+        replace(one, sampling=one.sampling.model_copy(update={"loops": rule})) for one in plain
+    ]
+    whole, ended = drawn(sampler, plain), drawn(sampler, watched)
+    looped = 0
+    for name, one in whole.items():
+        ids = ids_of(one)
+        place = LoopWatch.of_tokens(rule).feed_signs(ids)
+        if place is None or place == len(ids):
+            assert ids_of(ended[name]) == ids
+            continue
+        looped += 1
+        assert ended[name].completion.finish == "repetition"
+        assert ended[name].completion.tokens == place and ids_of(ended[name]) == ids[:place]
+    assert 0 < looped < 40
 
 
 @pytest.mark.engine

@@ -107,6 +107,27 @@ def test_models_are_measured_without_a_pipeline_file_with_the_samples_that_the_b
     assert "maj@2" in report and "by subject" not in report  # three problems of a kind say nothing
 
 
+def test_scores_stand_apart_by_how_often_a_named_model_solved_a_problem(workplace: Path) -> None:
+    models = "".join(
+        f'[[evals.models]]\nname = "{name}"\nmodel = "{name}.jsonl"\nsampler = "scripted"\n'
+        for name in ("strong", "weak")
+    )
+    evals = 'name = "apart"\n[evals]\nbenchmarks = ["first.toml"]\ndifficulty = "weak"\n'
+    (workplace / "apart.toml").write_text(evals + models)
+    run(workplace, "run", "apart.toml")
+    folder = workplace / "runs" / "apart"
+    parts = json.loads((folder / "6-evals" / "scores.json").read_text())["parts"]
+    apart = [row for row in parts if row["part"].startswith("difficulty")]
+    assert [(row["model"], row["part"], row["mean"], row["n"]) for row in apart] == [
+        ("strong", "difficulty: weak solved 0 %", 1.0, 4),
+        ("strong", "difficulty: weak solved 100 %", 1.0, 2),
+    ]
+    assert "### first by difficulty" in (folder / "7-report" / "report.md").read_text()
+    unknown = ["--set", "evals.difficulty=nobody", "--set", "name=other"]
+    message = run(workplace, "run", "apart.toml", *unknown, "--dry-run", code=2)
+    assert "difficulty: 'nobody' is not among the models that are measured: strong, weak" in message
+
+
 def test_a_rank_that_another_launcher_has_set_takes_no_environment_from_the_manifests(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,38 @@ def test_a_run_with_fewer_samples_reads_a_part_of_what_it_has(workplace: Path) -
     assert "stale" not in shown and "partial" not in shown
 
 
+def test_a_run_that_draws_until_enough_is_correct_counts_all_of_it(workplace: Path) -> None:
+    """Every other text of the script is right, so the third sample is the second right one."""
+    few = "accepted = 2\nfirst = 2\ncandidates = 6"
+    text = (workplace / "small.toml").read_text().replace("n = 2", few)
+    text += "[examples.filters.pass_rate]\nhigh = 0.7\n"
+    (workplace / "until.toml").write_text(text)
+    options = ["--set", "name=until"]
+    run(workplace, "run", "until.toml", *options)
+    folder = workplace / "runs" / "until"
+    traces, verdicts = figures_of(folder / "2-traces"), figures_of(folder / "3-verdicts")
+    assert traces["counts"] == {"in": 10, "out": 30}
+    assert verdicts["counts"] == {"in": 30, "out": 30}
+    examples = figures_of(folder / "4-examples")
+    assert examples["counts"]["in"] == 30 == 10 + sum(examples["dropped"].values())
+    report = (folder / "7-report" / "report.md").read_text()
+    page = (folder / "7-report" / "report.html").read_text()
+    shown = " ".join(run(workplace, "show", "until").split())
+    for place in (report, page, shown):
+        assert "10 accepted, 0 exhausted, 0 hopeless, 0 cut by the budget" in place
+        assert "of 40 samples drawn" in place and "20 samples" in place
+        assert "verified trace cost" in place
+    assert "reason accepted" in run(workplace, "walk", "until", "problems/train/3")
+    run(workplace, "check", "until")
+    still = times_below(folder)
+    run(workplace, "resume", "until")
+    assert times_below(folder) == still
+    message = run(workplace, "run", "until.toml", *options, "--set", "traces.n=4", code=2)
+    assert "n: not beside accepted" in message
+    with_votes = ["--set", "verdicts.majority=0.5"]
+    assert "traces.n" in run(workplace, "run", "until.toml", *options, *with_votes, code=2)
+
+
 def test_show_and_the_report_name_a_student_that_was_kept(workplace: Path) -> None:
     run(workplace, "run", "small.toml")
     section, inputs = {"name": "sft", "method": "sft"}, {"examples": "of five problems"}

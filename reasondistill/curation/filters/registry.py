@@ -26,7 +26,8 @@ class Candidate:
     """A trace that may become an example, its verdict, and the text that a student would learn.
 
     `problem` is what was asked, where that is known; `tools` compare answers and count tokens;
-    `earlier` are the usable traces of the problem so far.
+    `earlier` are the usable traces of the problem so far; `pass_rate` is the share of correct ones
+    among all its decided traces, None where none was decided.
     """
 
     trace: Trace
@@ -35,6 +36,7 @@ class Candidate:
     problem: Problem | None = None
     tools: Tools = NO_TOOLS
     earlier: EarlierTraces = field(default_factory=EarlierTraces)
+    pass_rate: float | None = None
 
     @property
     def written(self) -> str:

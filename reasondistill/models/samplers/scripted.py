@@ -19,6 +19,7 @@ from reasondistill.config import Cluster, ModelSettings
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.foreign_files import read_text
 from reasondistill.models.samplers.base import SamplerBase, SamplerKind, named_identity
+from reasondistill.models.samplers.loops import LoopWatch
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.samplers.requests import (
     Rendered,
@@ -47,7 +48,8 @@ class ScriptedSampler(SamplerBase):
     """Answers each request from a function, or from texts per problem id (sample i gets text i,
     cyclically).
 
-    A text of more than `max_tokens` words is cut and finishes with `length`. A problem without a
+    A text of more than `max_tokens` words is cut and finishes with `length`, one that goes round in
+    circles with `repetition`. A problem without a
     text is a failed completion.
 
     With `at_once` it writes so many samples beside each other, a word of each in turn, as an engine
@@ -156,8 +158,13 @@ def split_words(
     """The completion that `text` makes when every word is a token."""
     words = len(text.split())
     finish: Finish = "stop"
-    if words > request.sampling.max_tokens:
-        words, finish = request.sampling.max_tokens, "length"
+    most = request.sampling.max_tokens
+    loop = _words_to_a_loop(text, request)
+    if loop is not None and loop <= most:
+        words, finish = loop, "repetition"
+    elif words > most:
+        words, finish = most, "length"
+    if finish != "stop":
         text = " ".join(text.split()[:words])
     return split_reasoning(
         text,
@@ -168,6 +175,15 @@ def split_words(
         tokens=words,
         seconds=0.0,
     )
+
+
+def _words_to_a_loop(text: str, request: Request) -> int | None:
+    """How many words there are when a loop is sure; None where none is, or nobody looks."""
+    if request.sampling.loops is None:
+        return None
+    numbers: dict[str, int] = {}
+    signs = [numbers.setdefault(word, len(numbers)) for word in text.split()]
+    return LoopWatch.of_tokens(request.sampling.loops).feed_signs(signs)
 
 
 def script_identity(path: Path) -> str:
@@ -211,5 +227,10 @@ def _identity(model: ModelSettings) -> str:
 
 
 SAMPLER = SamplerKind(
-    open=_open, identity=_identity, goes_on=True, reads_file=True, reads_problems=True
+    open=_open,
+    identity=_identity,
+    goes_on=True,
+    stops_loops=True,
+    reads_file=True,
+    reads_problems=True,
 )

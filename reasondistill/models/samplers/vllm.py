@@ -10,7 +10,8 @@ EOS ids do count). Prompts are rendered and tokenised here; the engine sees toke
 
 A request that was `begun` earlier goes on behind its tokens: they are the end of its prompt, and
 what is drawn behind them has a seed of its own. Text, tokens, stop strings and limits are those of
-the whole sample; so are its most likely tokens, for which the prompt is scored as well.
+the whole sample; so are its most likely tokens, for which the prompt is scored as well. Only loops
+are looked for anew: one that had begun ends some repeats later.
 
 `score` gives the log-probabilities of a completion's tokens and of the K most likely ones, in one
 pass over prompt and completion. vLLM holds the full logits of the tokens of a pass, tokens ×
@@ -492,6 +493,7 @@ SAMPLER = SamplerKind(
     has_weights=True,
     gives_logprobs=True,
     goes_on=True,
+    stops_loops=True,
     is_engine=True,
     answers_anything=True,
     package="vllm",

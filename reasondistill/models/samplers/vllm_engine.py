@@ -22,7 +22,7 @@ from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.imports import no_collections
 from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import count_parameters, has_cpu_bf16, model_folder
-from reasondistill.records import Sampling
+from reasondistill.records import LoopRule, Sampling
 from reasondistill.runs.loopback import prefer_loopback
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def sampling_params(
             frequency_penalty=0.0,
             max_tokens=max_tokens,
             stop=list(sampling.stop),
+            **_loop_detection(sampling.loops),
             logprobs=logprobs or None,
             prompt_logprobs=prompt_logprobs or None,
             flat_logprobs=bool(logprobs),
@@ -63,6 +64,23 @@ def sampling_params(
         raise ConfigError(
             f"vLLM does not take these sampling settings: {reason_of(error)}"
         ) from error
+
+
+def _loop_detection(loops: LoopRule | None) -> dict[str, Any]:
+    """What vLLM is asked to end as a loop. Raises ConfigError where it is too old for that."""
+    if loops is None:
+        return {}
+    try:
+        from vllm.sampling_params import RepetitionDetectionParams
+    except ImportError:
+        raise ConfigError(
+            "[traces.loops]: this vLLM ends no loops (0.32 does); leave the table out, or install "
+            "another version."
+        ) from None
+    detection = RepetitionDetectionParams(
+        max_pattern_size=loops.window, min_pattern_size=loops.shortest, min_count=loops.repeats
+    )
+    return {"repetition_detection": detection}
 
 
 def with_seed(params: Any, seed: int) -> Any:

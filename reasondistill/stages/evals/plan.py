@@ -51,7 +51,8 @@ class EvalPlan:
     together too. `about` says who the models are, and `reference` whom the report compares methods
     with; both are handed on as they are. Models in `greedy` answer each problem once, and so
     do their variants, whatever the others do. The first `limit` problems of each benchmark count;
-    more of them on disk are left aside. `seed` is that of the bootstrap.
+    more of them on disk are left aside. By how often the model `difficulty` solved a problem the
+    others are scored apart. `seed` is that of the bootstrap.
     """
 
     benchmarks: Mapping[str, int]
@@ -64,6 +65,7 @@ class EvalPlan:
     reference: str | None = None
     greedy: Sequence[str] = ()
     limit: int | None = None
+    difficulty: str | None = None
     seed: int = 0
 
     def wanted_samples(self) -> dict[tuple[str, str], int]:
@@ -90,6 +92,8 @@ class EvalPlan:
             request["groups"] = {name: list(members) for name, members in self.groups.items()}
         if self.reference is not None:
             request["reference"] = self.reference
+        if self.difficulty is not None:
+            request["difficulty"] = self.difficulty
         if self.greedy:
             request["greedy"] = list(self.greedy)
         return fingerprint(request)

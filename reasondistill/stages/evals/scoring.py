@@ -10,12 +10,14 @@ values in [0, 1]: Wilson's interval, which holds for any of them and is wide for
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasondistill import statistics
-from reasondistill.records import Problem, Score
+from reasondistill.curation.difficulty import pass_rate
+from reasondistill.records import OUTCOMES, Outcome, Problem, Score
 from reasondistill.stages.evals.outcomes import Sheet
 from reasondistill.stages.evals.votes import majority_rates
 from reasondistill.statistics.metrics import mg_pass_at_k, within_budget
@@ -77,6 +79,33 @@ def score_parts(
                 yield _part(sheet, f"overlap: {name}", correct)
     for point in within_budget(sheet.correct, sheet.tokens, token_budgets(sheet.max_tokens)):
         yield _score(sheet, "pass@1", point.accuracy, f"tokens: {point.budget}")
+
+
+# How often a model solved a problem, in percent of its decided samples: the parts of a benchmark
+# and their upper ends.
+_DIFFICULTIES = {"0 %": 0.0, "to 50 %": 0.5, "to 99 %": 1 - 1e-9, "100 %": 1.0}
+
+
+def score_by_difficulty(sheet: Sheet, of: Sheet) -> Iterator[Score]:
+    """pass@1 on the problems that another model never, seldom, mostly and always solved. Not of
+    that model itself: its own luck has sorted them.
+
+    Problems of which none of its samples was decided are in no part; nor is anything where all are
+    in one.
+    """
+    parts: dict[str, set[str]] = {name: set() for name in _DIFFICULTIES}
+    for problem, outcomes in zip(of.problems, of.outcomes, strict=True):
+        asked = (outcome for outcome in outcomes.elements() if outcome in OUTCOMES)
+        rate = pass_rate(cast("Iterator[Outcome]", asked))
+        if rate is not None:
+            part = next(name for name, most in _DIFFICULTIES.items() if rate <= most)
+            parts[part].add(problem)
+    there = {name: sheet.rows(members.__contains__) for name, members in parts.items()}
+    scored = {name: correct for name, correct in there.items() if len(correct)}
+    if len(scored) < 2:
+        return
+    for name, correct in scored.items():
+        yield _part(sheet, f"difficulty: {of.model} solved {name}", correct)
 
 
 def token_budgets(max_tokens: int) -> list[int]:

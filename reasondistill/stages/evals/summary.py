@@ -21,7 +21,7 @@ from reasondistill.runs.store import read_keys, read_records
 from reasondistill.stages.evals.comparing import Sheets, differences
 from reasondistill.stages.evals.outcomes import Sheet, read_problems
 from reasondistill.stages.evals.plan import EvalPlan
-from reasondistill.stages.evals.scoring import score_parts, score_sheet
+from reasondistill.stages.evals.scoring import score_by_difficulty, score_parts, score_sheet
 from reasondistill.stages.evals.seeds import pool_seeds
 from reasondistill.stages.evals.votes import wrong_classes
 from reasondistill.statistics.several import exchangeable_p_value
@@ -44,6 +44,9 @@ def summarise(folder: Path, sheets: Sheets, plan: EvalPlan, pool: GradingPool) -
     for sheet in main.values():
         name = sheet.benchmark
         parts += score_parts(sheet, problems[name], suspects[name])
+        other = main.get((name, plan.difficulty or ""))
+        if other is not None and other is not sheet:
+            parts += score_by_difficulty(sheet, other)
     groups = None
     if plan.groups:
         groups = pool_seeds(main, plan.groups, plan.baselines)

@@ -65,7 +65,7 @@ def checked_numbers(facts: Facts) -> list[CheckedNumber]:
         if stage.wall_hours is not None:
             seconds = sum(_seconds(manifest) for manifest in manifests)
             numbers.append(_compared(stage.stage, "seconds", stage.wall_hours, seconds, unit=3600))
-        tokens = sum(WorkFigures.of(manifest).tokens for manifest in manifests)
+        tokens = sum(WorkFigures.of(manifest).worked_tokens for manifest in manifests)
         if stage.tokens is not None and tokens:
             numbers.append(_compared(stage.stage, "tokens", stage.tokens, tokens))
         held = max(map(_held, manifests))

@@ -60,7 +60,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Golds under suspicion", _noted(wording.suspects_note(facts), suspects)
     yield "Training", [table(wording.students_table(facts)), _losses(facts)]
     yield "Lengths", [table(wording.lengths_table(facts))]
-    yield "Time and speed", [table(wording.timings_table(facts))]
+    yield "Time and speed", [table(wording.timings_table(facts)), inline(wording.costs(facts))]
     note = inline(forecast_check.note(facts))
     yield "Forecast and fact", _noted(note, forecast_check.table(facts))
     yield "Traces to read", [*map(_trace, facts.shown), *map(_side, facts.side_by_side)]
@@ -120,7 +120,7 @@ def _methods(facts: Facts) -> Iterator[str]:
 
 
 def _evidence(facts: Facts) -> Iterator[str]:
-    for kind in ("subject", "level", "overlap"):
+    for kind in ("subject", "level", "difficulty", "overlap"):
         for benchmark, content in evidence.parts_tables(facts, kind):
             yield f"### {inline(benchmark)} by {kind}"
             if kind == "overlap":

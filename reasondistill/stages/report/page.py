@@ -298,7 +298,8 @@ def _timings(facts: Facts) -> str:
             ]
         )
     total = duration(sum(row.seconds for row in rows))
-    return f'<p class="note">{total} in all stages together.</p>' + table(
+    note = f"{total} in all stages together. {text(wording.costs(facts))}".rstrip()
+    return f'<p class="note">{note}</p>' + table(
         ("stage", "time", "", "in", "out", "tokens/s"), cells, numbers={1, 3, 4, 5}
     )
 

@@ -272,7 +272,7 @@ def _budget_chart(facts: Facts, benchmark: str) -> str:
 
 
 def _groups(facts: Facts) -> Iterator[str]:
-    for kind in ("overlap", "subject", "level"):
+    for kind in ("overlap", "subject", "level", "difficulty"):
         for benchmark, content in evidence.parts_tables(facts, kind):
             note = ""
             if kind == "overlap":

@@ -17,6 +17,7 @@ from reasondistill.runs.figures import (
     ProblemsFigures,
     VerdictsFigures,
     WorkFigures,
+    cost_of_verified,
 )
 from reasondistill.runs.layout import LEAKS_MARKDOWN
 from reasondistill.runs.missing import REFUSED, in_brackets
@@ -404,7 +405,7 @@ def _timing(name: str, manifests: Sequence[Manifest]) -> Timing:
     came_in = came_out = 0
     for manifest in manifests:
         figures = WorkFigures.of(manifest)
-        tokens += figures.tokens
+        tokens += figures.worked_tokens
         work_seconds += figures.seconds
         seconds += manifest.seconds
         came_in += manifest.counts.get("in", 0)
@@ -415,6 +416,15 @@ def _timing(name: str, manifests: Sequence[Manifest]) -> Timing:
     if any(manifest.status != "complete" for manifest in manifests):
         name = f"{name} (unfinished)"
     return Timing(name, seconds, came_in, came_out, tokens_per_s)
+
+
+def costs(facts: Facts) -> str:
+    """What a verified trace cost, and what was saved; empty where that is not known."""
+    traces = facts.stage(TRACES)
+    if traces is None:
+        return ""
+    sentences = cost_of_verified(traces, facts.stage(VERDICTS))
+    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
 
 
 def timings_table(facts: Facts) -> Table:

@@ -10,10 +10,11 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Set
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from reasondistill.errors import StageError
 from reasondistill.models.samplers import (
     Rendered,
     Running,
@@ -24,8 +25,8 @@ from reasondistill.models.samplers import (
     make_ready,
     problem_and_sample,
 )
-from reasondistill.models.topk import TopKWriter
-from reasondistill.records import Problem
+from reasondistill.models.topk import TopK, TopKWriter
+from reasondistill.records import Problem, Trace
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.missing import cause_of
@@ -33,12 +34,29 @@ from reasondistill.runs.store import Manifest, ends_at_once, seal, unseal, write
 from reasondistill.stages.traces import capture, servers
 from reasondistill.stages.traces.caching import CachingSampler
 from reasondistill.stages.traces.failures import Failures, too_many_refused
+from reasondistill.stages.traces.ledger import Ledger
 from reasondistill.stages.traces.recorder import Recorder, SamplingProgress
 from reasondistill.stages.traces.sampling import nothing_begun, render_prompt, sample_traces
 from reasondistill.stages.traces.unfinished import Unfinished
 from reasondistill.stages.traces.work import ModelWork, TraceJob, deal_problems, plan_work
 
 log = logging.getLogger(__name__)
+
+
+def draw_rest(job: TraceJob, finished: set[str]) -> None:
+    """What is missing, model by model, until nothing is; `finished` stand already. Raises
+    Interrupted.
+    """
+    works = plan_work(job, job.missing(finished), job.unscored())
+    while works:
+        for work in works:
+            work_on(job, work, finished=finished)
+            finished |= work.ids()
+            job.check_stop()
+        # What one teacher has drawn may leave, or take, another one's part of the budget.
+        works = plan_work(job, job.missing(finished), set())
+    score_others(job)
+    job.check_stop()
 
 
 def work_on(
@@ -88,9 +106,12 @@ def work_on(
                 )
                 path = job.target / layout.TRACES
                 with Recorder(path, progress, failures, cache, unfinished) as recorder:
-                    to_draw = problems if claimed is None else claimed
+                    drawing = _Drawing(job, caching, watch, recorder, unfinished)
                     with kept_by(sampler, recorder.keep if unfinished else None):
-                        _draw(job, to_draw, finished, caching, watch, recorder, unfinished)
+                        if job.ledger is None:
+                            drawing.draw(problems if claimed is None else claimed, work.missing)
+                        else:
+                            _draw_in_rounds(job.ledger, work, claimed, drawing, progress)
             if cache is not None and work.unscored and not job.is_stopped:
                 _score(job, sampler, cache, work.unscored, has_drawn=True)
 
@@ -133,6 +154,9 @@ def _progress(
     job: TraceJob, work: ModelWork, sampler: Sampler, done: int, load_seconds: float
 ) -> SamplingProgress:
     running, threads = Running(), None
+    total = job.total
+    if job.ledger is not None:
+        total = done + work.samples
     if isinstance(sampler, SamplerBase):
         running, threads = sampler.running, sampler.threads
     return SamplingProgress(
@@ -140,47 +164,94 @@ def _progress(
         model=work.model.model,
         samples=math.ceil(work.samples / job.workers),
         done=done,
-        total=job.total,
+        total=total,
         load_seconds=load_seconds,
         running=running,
         threads=threads,
     )
 
 
-def _draw(
-    job: TraceJob,
-    problems: Iterable[Problem],
-    finished: Set[str],
-    sampler: CachingSampler,
-    watch: servers.Watch,
-    recorder: Recorder,
-    unfinished: Unfinished | None,
+@dataclass(frozen=True)
+class _Drawing:
+    """What draws samples and writes them down, while a model is open."""
+
+    job: TraceJob
+    sampler: CachingSampler
+    watch: servers.Watch
+    recorder: Recorder
+    unfinished: Unfinished | None
+
+    def draw(self, problems: Iterable[Problem], missing: Mapping[str, Sequence[int]]) -> None:
+        """Draw and write what is missing of these problems; what cannot be asked is written at
+        once.
+        """
+        job = self.job
+        find_begun = nothing_begun
+        if self.unfinished is not None:
+            find_begun = self.unfinished.find
+        traces = sample_traces(
+            _until_stopped(job, problems),
+            self.sampler,
+            job.prompt,
+            job.traces.resolve(),
+            missing=missing,
+            refuse=self._put,
+            find_begun=find_begun,
+        )
+        with closing(traces):
+            for trace in traces:
+                self.watch.look(trace.completion)
+                top_k = self.sampler.top_k.pop(trace.id, None)
+                if trace.completion.is_masked:
+                    top_k = None  # its tokens are those of the secret
+                self._put(trace, top_k)
+                # What keeps the unfinished ends by itself, between two steps: not all that one of
+                # them has finished may have come yet.
+                if self.unfinished is None and job.is_stopped:
+                    break
+
+    def _put(self, trace: Trace, top_k: TopK | None = None) -> None:
+        self.recorder.put(trace, top_k)
+        if self.job.ledger is not None:
+            self.job.ledger.add(trace)
+
+
+def _draw_in_rounds(
+    ledger: Ledger,
+    work: ModelWork,
+    claimed: Iterable[Problem] | None,
+    drawing: _Drawing,
+    progress: SamplingProgress,
 ) -> None:
-    """Draw and write what is missing of these problems; what cannot be asked is written at once."""
-    find_begun = nothing_begun
-    if unfinished is not None:
-        find_begun = unfinished.find
-    traces = sample_traces(
-        _until_stopped(job, problems),
-        sampler,
-        job.prompt,
-        job.traces.resolve(),
-        n=job.traces.n,
-        have=finished,
-        refuse=recorder.put,
-        find_begun=find_begun,
-    )
-    with closing(traces):
-        for trace in traces:
-            watch.look(trace.completion)
-            top_k = sampler.top_k.pop(trace.id, None)
-            if trace.completion.is_masked:
-                top_k = None  # its tokens are those of the secret
-            recorder.put(trace, top_k)
-            # What keeps the unfinished ends by itself, between two steps: not all that one of them
-            # has finished may have come yet.
-            if unfinished is None and job.is_stopped:
-                break
+    """Draw round after round, of this model's problems or of those that are claimed, until none of
+    them lacks a sample. Grades come between two rounds. Raises StageError when the sampler brings
+    nothing of a round.
+    """
+    mine = {problem.id for problem in work.hand}
+    asked = work.missing
+    if claimed is None:
+        drawing.draw(work.problems, work.missing)
+    else:
+        mine = set()
+        drawing.draw(_noted(claimed, mine), work.missing)
+    while not drawing.job.takes_no_more:
+        missing = ledger.plan(mine).missing
+        if not missing:
+            return
+        if missing == asked:
+            raise StageError(
+                f"{work.model.model}: of {sum(map(len, asked.values()))} samples that were asked "
+                "for none came; its sampler has to answer each request."
+            )
+        asked = missing
+        progress.expect(sum(map(len, missing.values())))
+        drawing.draw((problem for problem in work.hand if problem.id in missing), missing)
+
+
+def _noted(problems: Iterable[Problem], ids: set[str]) -> Iterator[Problem]:
+    for problem in problems:
+        ids.add(problem.id)
+        yield problem
 
 
 def _until_stopped(job: TraceJob, problems: Iterable[Problem]) -> Iterator[Problem]:
@@ -247,11 +318,8 @@ def capture_later(job: TraceJob, done: Manifest) -> Manifest:
         return done
     added = (layout.TOPK, layout.METRICS, layout.SERVERS)
     unseal(job.folder, added)
-    everything: set[str] = set()
-    for problem in job.problems:
-        everything.update(f"{problem.id}:{sample}" for sample in range(job.traces.n))
-    for work in plan_work(job, everything, job.unscored()):
-        work_on(job, work, finished=everything)
+    for work in plan_work(job, {}, job.unscored()):
+        work_on(job, work, finished=set())
         job.check_stop()
     score_others(job)
     sealed = seal(job.folder, added)

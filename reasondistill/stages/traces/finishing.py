@@ -11,7 +11,7 @@ from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.missing import cause_of
 from reasondistill.runs.store import Manifest, finish_stage
 from reasondistill.runs.unfinished import remove_unfinished
-from reasondistill.stages.traces import absent, on_disk, servers, summary
+from reasondistill.stages.traces import absent, on_disk, servers, summary, trimming
 from reasondistill.stages.traces.drawing import cache_figures
 from reasondistill.stages.traces.failures import (
     nothing_but_failures,
@@ -32,6 +32,7 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
     places = {problem.id: place for place, problem in enumerate(job.problems)}
     on_disk.drop_overtaken(path)
     summary.sort(path, places)
+    drawing = _trimmed(job)
     not_there = absent.take_out(path, job.traces.n)
     absent.write_fewer(folder, job.problems, not_there, job.traces.n)
     sums = summary.tally(path, job.traces.n)
@@ -49,6 +50,7 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
     figures = figures.joined(cache_figures(job))
     figures = figures.joined(summary.engine(folder, job.traces, job.serving.cluster))
     figures = figures.joined(servers.figures(folder))
+    figures = figures.joined(drawing)
     remove_unfinished(folder)
     if workers > 1:
         figures = figures.joined(TracesFigures(workers=workers))
@@ -59,6 +61,25 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
         seconds=seconds,
         content=summary.content(path),
     )
+
+
+def _trimmed(job: TraceJob) -> TracesFigures:
+    """Leave the samples that the rule keeps, and say what it has saved. Raises StageError while it
+    needs more.
+    """
+    if job.ledger is None:
+        return TracesFigures()
+    job.ledger.read_failed(job.folder / layout.TRACES)
+    plan = job.ledger.plan()
+    missing = sum(map(len, plan.missing.values()))
+    if missing:
+        raise StageError(
+            f"{job.folder}: {missing} more samples are needed since lost ones have come; "
+            "`reasondistill resume` draws them."
+        )
+    drawing = trimming.trim(job.folder, plan.endings, job.traces.n)
+    log.info("%s: %s", job.folder, drawing.sentence)
+    return TracesFigures(drawing=drawing)
 
 
 def _check_failures(job: TraceJob, sums: summary.Tally) -> None:

@@ -60,10 +60,15 @@ class SamplingProgress(Progress):
             self._computes["threads"] = threads
         suffix = uuid.uuid4().hex[:6]  # many workers may begin at once
         self._session = f"{time.time():.3f}-{suffix}"
-        self.drawn = self.tokens = self.truncated = self.errors = self.absent = 0
+        self.drawn = self.tokens = self.truncated = self.looped = self.errors = self.absent = 0
         self.kept = Kept()
         # Those of its tokens that this session has drawn.
         self.drawn_of_kept = 0
+
+    def expect(self, samples: int) -> None:
+        """So many more are drawn than was known before."""
+        self._samples += samples
+        self.total += samples
 
     def add(self, traces: Iterable[Trace]) -> None:
         for trace in traces:
@@ -71,6 +76,7 @@ class SamplingProgress(Progress):
             *_, begun = (0, *trace.completion.continued_at)
             self.tokens += trace.completion.tokens - begun
             self.truncated += trace.completion.finish == "length"
+            self.looped += trace.completion.finish == "repetition"
             self.absent += trace.completion.is_absent
             self.errors += trace.completion.finish == "error" and not trace.completion.is_absent
 
@@ -111,6 +117,8 @@ class SamplingProgress(Progress):
         if whole:
             percent = 100 * self.truncated / whole
             details.append(f"{percent:.1f} % truncated")
+        if self.looped:
+            details.append(f"{100 * self.looped / whole:.1f} % in circles")
         if self.errors:
             details.append(f"{self.errors:,} failed")
         if self.absent:

@@ -11,7 +11,7 @@ however many pieces and by however many workers they are drawn. Nothing here kno
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from reasondistill.models.prompts import NamedPrompt
@@ -53,11 +53,12 @@ def sample_traces(
     *,
     n: int = 1,
     have: Container[str] = frozenset(),
+    missing: Mapping[str, Sequence[int]] | None = None,
     refuse: Callable[[Trace], None] | None = None,
     find_begun: FindBegun = nothing_begun,
 ) -> Generator[Trace]:
     """Yield `n` traces of each problem as they finish, in any order, but for those that you `have`
-    by their ids.
+    by their ids; or the `missing` samples, whose numbers are given by problem.
 
         prompt = load_prompt("question")
         with ReferenceSampler(problems) as sampler:
@@ -73,7 +74,13 @@ def sample_traces(
     if refuse is None:
         refuse = refused.append
     asking = _Asking(sampler, prompt, sampling, refuse, find_begun)
-    requests = asking.requests(problems, n, have)
+
+    def missing_of(problem: Problem) -> Sequence[int]:
+        if missing is not None:
+            return missing.get(problem.id, ())
+        return [sample for sample in range(n) if f"{problem.id}:{sample}" not in have]
+
+    requests = asking.requests(problems, missing_of)
     with closing(as_generator(sampler.sample(requests))) as finished:
         for sampled in finished:
             while refused:
@@ -119,13 +126,13 @@ class _Asking:
         self._tag = prompt.tag
 
     def requests(
-        self, problems: Iterable[Problem], n: int, have: Container[str]
+        self, problems: Iterable[Problem], missing_of: Callable[[Problem], Sequence[int]]
     ) -> Iterator[Request]:
         """One request for each sample that is missing. Those of a problem that the model cannot be
         asked are refused.
         """
         for problem in problems:
-            missing = [sample for sample in range(n) if f"{problem.id}:{sample}" not in have]
+            missing = missing_of(problem)
             if not missing:
                 continue
             fault = None

@@ -8,6 +8,8 @@ What is in flight when the stage stops is kept (unfinished.jsonl), and gone on w
 valid samples, but not those that would have come without the stop. With `continue = false`, or
 where the sampler cannot do it, the same samples come out however often the stage was killed.
 
+With `accepted = m` a problem is drawn until it has m correct samples (rounds.py).
+
 With `logprobs = K` the teacher's K most likely tokens at each token go into topk/ (capture.py);
 traces.jsonl is the same with and without.
 """
@@ -16,12 +18,15 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from reasondistill.config import TraceSettings
+from reasondistill.config import Cluster, TraceSettings, VerdictSettings
 from reasondistill.curation.words import normalise_question
 from reasondistill.errors import Interrupted, ReasonDistillError, StageError
+from reasondistill.grading import GradingPool
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.topk import mend_header
@@ -42,16 +47,17 @@ from reasondistill.runs.store import (
 )
 from reasondistill.runs.unfinished import Kept, read_begun, remove_unfinished
 from reasondistill.secrets import masked
-from reasondistill.stages.traces import capture, on_disk
-from reasondistill.stages.traces.drawing import capture_later, score_others, work_on
+from reasondistill.stages.traces import capture, on_disk, trimming
+from reasondistill.stages.traces.drawing import capture_later, draw_rest
 from reasondistill.stages.traces.finishing import finish, refuse_what_was_lost
+from reasondistill.stages.traces.ledger import Ledger, rule_of
 from reasondistill.stages.traces.unfinished import Unfinished, go_back
 from reasondistill.stages.traces.work import (
     TraceJob,
     deal_problems,
+    grows_in,
     has_grown,
     inputs_of,
-    plan_work,
     section_of,
 )
 from reasondistill.stages.traces.workers import gather_parts, open_for_workers, take_part
@@ -71,9 +77,11 @@ def run_traces(
     session: Session = ALONE,
     *,
     limit: int | None = None,
+    verdicts: VerdictSettings | None = None,
 ) -> Manifest:
     """Draw what is missing of n samples per problem; `limit` takes the first problems only. Samples
-    beyond a lower `n` stay.
+    beyond a lower `n` stay. With `accepted`, samples are graded between rounds as `verdicts` says,
+    by rules alone.
 
     Of a stage that is shared only closing it gives a complete manifest. A sample that the service
     lost is written with `finish="error"`, counted, and drawn again by the next session that heals;
@@ -86,10 +94,40 @@ def run_traces(
     if not problems:
         raise StageError(f"{problems_folder}: holds no problems; there is nothing to sample.")
     prompt = load_prompt(traces.prompt)
-    identity = Identity("traces", VERSION, section_of(traces, prompt, len(problems)), inputs)
+    verdicts = verdicts or VerdictSettings()
+    section = section_of(traces, prompt, len(problems), verdicts.policy)
+    identity = Identity("traces", VERSION, section, inputs)
     with ends_at_once(session.stop):
         capture.check_tokenizers(traces)
     job = TraceJob(traces, problems, prompt, folder, serving, session)
+    with ExitStack() as opened:
+        rule = rule_of(traces)
+        if rule is not None:
+            ledger = Ledger(
+                rule,
+                problems,
+                most_tokens=traces.resolve().max_tokens,
+                open_grader=partial(_grading_pool, verdicts, serving.cluster),
+            )
+            job = replace(job, ledger=opened.enter_context(ledger))
+        return _fill_folder(job, identity, problems_folder, started)
+
+
+def _grading_pool(verdicts: VerdictSettings, cluster: Cluster) -> GradingPool:
+    return GradingPool(
+        workers=cluster.grade.workers,
+        deadline_s=verdicts.deadline_s,
+        memory_mib=cluster.grade.memory_mib,
+        policy=verdicts.policy,
+    )
+
+
+def _fill_folder(
+    job: TraceJob, identity: Identity, problems_folder: Path, started: float
+) -> Manifest:
+    """The part of this process in the folder's work, to its end."""
+    traces, problems, prompt = job.traces, job.problems, job.prompt
+    folder, session = job.folder, job.session
     share = session.share
     if share is not None and share.role != "open":
         return take_part(job, share, identity)
@@ -97,7 +135,7 @@ def run_traces(
     state = open_stage(
         folder,
         identity,
-        grows=("n", "limit"),
+        grows=grows_in(traces),
         has_grown=has_grown(traces, problems_folder, folder),
         keep_old=session.keep_old,
     )
@@ -128,17 +166,21 @@ def run_traces(
         )
     capture.check_models(traces, folder)
     gather_parts(folder)
+    trimming.take_in(folder)
     begun = _begun_before(job)
     finished = on_disk.finished_samples(folder)
     _tell_who_has_nothing(job)
     capture.forget_all_but(folder, finished)
+    if job.ledger is not None:
+        job.ledger.read(folder / layout.TRACES, finished)
     if share is not None:
-        return open_for_workers(job, share.of, missing=job.total - job.count_asked(finished))
+        missing = sum(map(len, job.missing(finished).values()))
+        return open_for_workers(job, share.of, missing=missing)
     if traces.goes_on:
         rest = {name: one for name, one in begun.items() if name not in finished}
         job = replace(job, unfinished=Unfinished(folder, rest))
     try:
-        _draw_rest(job, finished)
+        draw_rest(job, finished)
     except Interrupted:
         raise
     except ReasonDistillError as error:
@@ -196,15 +238,6 @@ def _begun_before(job: TraceJob) -> dict[str, Begun]:
         log.info("%s: going on with %s", job.folder, kept.words())
     go_back(job.folder, begun)
     return begun
-
-
-def _draw_rest(job: TraceJob, finished: set[str]) -> None:
-    """What is missing, model by model. Raises Interrupted."""
-    for work in plan_work(job, finished, job.unscored()):
-        work_on(job, work, finished=finished)
-        finished |= work.ids()
-        job.check_stop()
-    score_others(job)
 
 
 def _note_why(folder: Path, error: Exception) -> None:

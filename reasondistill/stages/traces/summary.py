@@ -40,6 +40,8 @@ class Tally:
     tokens: int = 0
     prompt_tokens: int = 0
     truncated: int = 0
+    looped: int = 0
+    looped_tokens: int = 0
     estimated: int = 0
     masked: int = 0
     continued: int = 0
@@ -64,6 +66,9 @@ class Tally:
         self.tokens += completion["tokens"]
         self.prompt_tokens += completion["prompt_tokens"]
         self.truncated += completion["finish"] == "length"
+        if completion["finish"] == "repetition":
+            self.looped += 1
+            self.looped_tokens += completion["tokens"]
         self.estimated += completion.get("is_estimated", False)
         self.masked += completion.get("is_masked", False)
         self.continued += bool(completion.get("continued_at"))
@@ -205,6 +210,9 @@ def figures(folder: Path, sums: Tally) -> TracesFigures:
         figures = figures.joined(TracesFigures(estimated=sums.estimated))
     if sums.beyond:
         figures = figures.joined(TracesFigures(beyond=sums.beyond))
+    if sums.looped:
+        loops = TracesFigures(looped=sums.looped, looped_tokens=sums.looped_tokens)
+        figures = figures.joined(loops)
     if sums.continued:
         figures = figures.joined(TracesFigures(continued=sums.continued))
     if sums.masked:

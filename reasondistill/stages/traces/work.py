@@ -14,10 +14,12 @@ from reasondistill.models.samplers.opening import Serving, identity_of
 from reasondistill.records import Problem
 from reasondistill.runs import layout
 from reasondistill.runs.growth import asked_in, stood_in
+from reasondistill.runs.missing import UNTIL
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import HasGrown, read_manifest, require_complete
 from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.failures import Allowance
+from reasondistill.stages.traces.ledger import Ledger
 from reasondistill.stages.traces.teachers import deal
 from reasondistill.stages.traces.unfinished import Unfinished
 
@@ -25,7 +27,8 @@ from reasondistill.stages.traces.unfinished import Unfinished
 @dataclass(frozen=True)
 class TraceJob:
     """What stays the same for all models of a run. `part` is the folder of one of `workers`,
-    `unfinished` what is begun of its samples (None: whole samples only).
+    `unfinished` what is begun of its samples (None: whole samples only). With a `ledger` a problem
+    is drawn until enough of its samples are correct, else each gets `n`.
     """
 
     traces: TraceSettings
@@ -37,10 +40,11 @@ class TraceJob:
     part: Path | None = None
     workers: int = 1
     unfinished: Unfinished | None = None
+    ledger: Ledger | None = None
 
     @property
     def allowance(self) -> Allowance:
-        """How many samples of the whole stage may fail."""
+        """How many samples of the whole stage may fail: a share of those that are surely drawn."""
         return Allowance(self.total, len(self.problems), self.traces.failures_allowed)
 
     @property
@@ -50,7 +54,20 @@ class TraceJob:
 
     @property
     def total(self) -> int:
-        return len(self.problems) * self.traces.n
+        """How many samples are drawn, whatever comes of them."""
+        return len(self.problems) * self.traces.first_round
+
+    def missing(self, finished: Set[str]) -> dict[str, tuple[int, ...]]:
+        """The numbers of the samples that are to be drawn now, by problem."""
+        if self.ledger is not None:
+            return self.ledger.plan().missing
+        missing: dict[str, tuple[int, ...]] = {}
+        for problem in self.problems:
+            numbers = range(self.traces.n)
+            lacking = [number for number in numbers if f"{problem.id}:{number}" not in finished]
+            if lacking:
+                missing[problem.id] = tuple(lacking)
+        return missing
 
     def count_asked(self, trace_ids: Set[str]) -> int:
         """How many of these are among the first `n` of their problem: a larger n may have drawn
@@ -102,14 +119,15 @@ class TraceJob:
 class ModelWork:
     """What one model still has to draw: the sample numbers that are missing, by problem.
 
-    `hand` are all problems of this model, `number` is its place among the models. `unscored`
-    are traces that it has drawn and whose top K are wanted now.
+    `hand` are all problems of this model, `number` is its place among the models, `first_round`
+    what is surely drawn of each problem. `unscored` are traces that it has drawn and whose top K
+    are wanted now.
     """
 
     model: SampledModel
     number: int
     hand: tuple[Problem, ...]
-    n: int
+    first_round: int
     missing: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     unscored: frozenset[str] = frozenset()
 
@@ -125,7 +143,7 @@ class ModelWork:
     @property
     def is_fresh(self) -> bool:
         """No sample of this model stands yet."""
-        return self.samples == self.n * len(self.hand)
+        return self.samples == self.first_round * len(self.hand)
 
     def ids(self) -> set[str]:
         """The ids of all traces that this model has to draw."""
@@ -135,20 +153,24 @@ class ModelWork:
         return ids
 
 
-def plan_work(job: TraceJob, finished: Set[str], unscored: Set[str]) -> list[ModelWork]:
-    """What each model has to draw and to score; models with nothing to do are left out, so that
-    their engine never starts.
+def plan_work(
+    job: TraceJob, missing: Mapping[str, tuple[int, ...]], unscored: Set[str]
+) -> list[ModelWork]:
+    """What each model has to draw, of what is `missing`, and to score; models with nothing to do
+    are left out, so that their engine never starts.
     """
     works: list[ModelWork] = []
     hands = deal_problems(job)
     for number, model in enumerate(job.traces.teachers):
         hand = hands[number]
-        missing = _missing(hand, job.traces.n, finished)
+        its_own = {problem.id: missing[problem.id] for problem in hand if problem.id in missing}
         to_score: frozenset[str] = frozenset()
         if unscored and model.capabilities.gives_logprobs:
             to_score = _traces_of(hand, unscored)
-        if missing or to_score:
-            works.append(ModelWork(model, number, tuple(hand), job.traces.n, missing, to_score))
+        if its_own or to_score:
+            works.append(
+                ModelWork(model, number, tuple(hand), job.traces.first_round, its_own, to_score)
+            )
     return works
 
 
@@ -179,15 +201,6 @@ def _places(teachers: Sequence[SampledModel]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names) if names.count(name) == 1}
 
 
-def _missing(hand: Sequence[Problem], n: int, finished: Set[str]) -> dict[str, tuple[int, ...]]:
-    missing: dict[str, tuple[int, ...]] = {}
-    for problem in hand:
-        samples = [sample for sample in range(n) if f"{problem.id}:{sample}" not in finished]
-        if samples:
-            missing[problem.id] = tuple(samples)
-    return missing
-
-
 def _traces_of(hand: Sequence[Problem], trace_ids: Set[str]) -> frozenset[str]:
     problem_ids = {problem.id for problem in hand}
     return frozenset(
@@ -210,10 +223,20 @@ def inputs_of(traces: TraceSettings, problems_folder: Path) -> dict[str, str]:
     return {"questions": asked_in(problems_folder / layout.PROBLEMS)}
 
 
+def grows_in(traces: TraceSettings) -> tuple[str, ...]:
+    """The keys of a section of which a larger number leaves all traces what they are. Where a
+    budget is spent in the order of the problems, what one gets more another gets less.
+    """
+    if traces.budget_tokens is not None:
+        return (f"{UNTIL}.budget_tokens",)
+    return ("n", "limit", f"{UNTIL}.accepted", f"{UNTIL}.first")
+
+
 def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> HasGrown:
     """Whether a changed key leaves all traces of a folder what they are: other problems, and those
     that have traces are all among them; another teacher behind the others; a lower `n`, of which no
-    more are drawn.
+    more are drawn; a budget that is there no more, or a rule, of which `n` is then the most that it
+    drew or more.
 
     The folder of the problems knows what it was; where it has been made anew since, its first
     problems may be those that the traces are of. A teacher of the same weights as another one is no
@@ -229,10 +252,14 @@ def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> Has
         return old == asked_in(problems_folder / layout.PROBLEMS, first=first)
 
     def is_growth(name: str, old: Any, new: Any) -> bool:
+        if name in (f"section.{UNTIL}", f"section.{UNTIL}.budget_tokens"):
+            return new is None
+        if traces.budget_tokens is not None:
+            return False
         if name in ("inputs.questions", "inputs.problems"):
             return new is not None and (old in stood or begins_with(old))
         if name == "section.n":
-            return True
+            return traces.accepted is None
         if name == "section.limit":
             return bool(stood)  # all that have traces are there, whatever their number is now
         is_teacher = name.removeprefix("section.teachers.").isdigit()
@@ -241,16 +268,31 @@ def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> Has
     return is_growth
 
 
-def section_of(traces: TraceSettings, prompt: NamedPrompt, problems: int) -> dict[str, Any]:
-    """The settings of a folder's identity. `problems` is how many of them are sampled."""
+def section_of(
+    traces: TraceSettings, prompt: NamedPrompt, problems: int, policy: str
+) -> dict[str, Any]:
+    """The settings of a folder's identity. `problems` is how many of them are sampled, `policy`
+    that of the grader, by whose grades problems may end. Its version is no part of it: samples stay
+    valid when it changes.
+    """
     models = enumerate(traces.teachers, start=1)
-    return {
+    section = {
         "prompt": prompt.tag,
         "n": traces.n,
         "limit": problems,
         "sampling": traces.resolve().model_dump(mode="json"),
         "teachers": {str(number): model_section(model) for number, model in models},
     }
+    if traces.accepted is None:
+        return section
+    until: dict[str, Any] = {
+        "accepted": traces.accepted,
+        "first": traces.first_round,
+        "policy": policy,
+    }
+    if traces.budget_tokens is not None:
+        until["budget_tokens"] = traces.budget_tokens
+    return section | {UNTIL: until}
 
 
 def model_section(model: SampledModel) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from reasondistill.runs.store import Identity, Manifest, require_open
 from reasondistill.runs.unfinished import read_begun
 from reasondistill.runs.work_sharing import Share, Worker
 from reasondistill.stages.traces import capture, on_disk
-from reasondistill.stages.traces.drawing import capture_later, score_others, work_on
+from reasondistill.stages.traces.drawing import capture_later, draw_rest, work_on
 from reasondistill.stages.traces.finishing import finish
+from reasondistill.stages.traces.ledger import Ledger
 from reasondistill.stages.traces.unfinished import Unfinished, go_back
 from reasondistill.stages.traces.work import ModelWork, TraceJob, plan_work
 
@@ -39,12 +40,15 @@ def gather_parts(folder: Path) -> None:
 
 def open_for_workers(job: TraceJob, workers: int, *, missing: int) -> Manifest:
     """An attempt of so many workers at what is missing."""
-    chunk = chunk_of(len(job.problems), job.traces.n, workers)
+    chunk = chunk_of(len(job.problems), job.traces.first_round, workers)
     work_sharing.begin(job.folder, workers=workers, chunk=chunk)
+    rounds = ""
+    if job.ledger is not None:
+        rounds = ", in the rounds that problems are in"
     log.info(
-        "%d of %d samples to draw by %d workers, %d problems at a time",
+        "%d samples to draw%s by %d workers, %d problems at a time",
         missing,
-        job.total,
+        rounds,
         workers,
         chunk,
     )
@@ -84,8 +88,16 @@ def fill(job: TraceJob, number: int) -> Manifest:
     finished = on_disk.whole_ids(job.folder / layout.TRACES)
     for folder in earlier:
         finished |= on_disk.settled_ids(folder / layout.TRACES)
-    for work in plan_work(job, finished, set()):
+    if job.ledger is None:
+        missing = job.missing(finished)
+    else:
+        for folder in (job.folder, *earlier):
+            job.ledger.read(folder / layout.TRACES, finished)
+        missing = job.ledger.rounds_ignoring_budget()
+    for work in plan_work(job, missing, set()):
         claimed = _claimed(work, worker)
+        if job.ledger is not None:
+            claimed = _within_budget(claimed, job.ledger)
         first = next(claimed, None)
         if first is not None:
             work_on(part, work, finished=finished, claimed=chain([first], claimed))
@@ -103,26 +115,43 @@ def _claimed(work: ModelWork, worker: Worker) -> Iterator[Problem]:
                 yield problem
 
 
+def _within_budget(claimed: Iterator[Problem], ledger: Ledger) -> Iterator[Problem]:
+    """Of these problems those whose next round comes before the budget is spent, as far as that is
+    known here. None is claimed behind the first that does not begin.
+    """
+    planned = ledger.plan().missing
+    for problem in claimed:
+        if problem.id in planned:
+            yield problem
+        elif not ledger.is_begun(problem.id):
+            if not ledger.may_begin(problem.id):
+                return
+            yield problem
+
+
 def close(job: TraceJob) -> Manifest:
     """All workers' traces in one file, complete or not closed: raises StageError saying how many
     are missing.
+
+    With a budget workers do not know what the others spend: what their guesses left out is drawn
+    here.
     """
     attempt = work_sharing.current(job.folder)
     gather_parts(job.folder)
     path = job.folder / layout.TRACES
     on_disk.drop_overtaken(path)
     finished = on_disk.finished_ids(path)
-    missing = job.total - job.count_asked(finished)
-    if missing > 0:
+    if job.ledger is not None:
+        job.ledger.read(path, finished)
+    missing = sum(map(len, job.missing(finished).values()))
+    if missing > 0 and job.traces.budget_tokens is None:
+        total = missing + len(finished)
         raise StageError(
-            f"{job.folder}: {missing} of {job.total} samples are missing: a worker has ended "
+            f"{job.folder}: {missing} of {total} samples are missing: a worker has ended "
             "early (see the logs of this run). What there is, is safe; `reasondistill resume` "
             "draws the rest."
         )
-    for work in plan_work(job, finished, job.unscored()):
-        work_on(job, work, finished=finished)
-    score_others(job)
-    job.check_stop()
+    draw_rest(job, finished)
     if attempt is None:
         return finish(job, 0.0)
     return finish(job, time.time() - attempt.began, attempt.workers)

@@ -63,7 +63,9 @@ class Shape:
         body |= {limit: most, "seed": request.seed}
         if self.template_options:
             body["chat_template_kwargs"] = dict(self.template_options)
-        if self.request.get("stream"):
+        if request.sampling.loops is not None:
+            body["stream"] = True  # it can be ended on the way
+        if body.get("stream") or self.request.get("stream"):
             body["stream_options"] = {"include_usage": True}
         merged = _merged(body, self.request)
         left_out = set(self.omit)

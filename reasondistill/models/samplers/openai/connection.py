@@ -220,17 +220,19 @@ class Connection:
     async def get(self, path: str, *, within_s: float) -> Answer:
         """Raises httpx.HTTPError, Redirected, TooLarge."""
         async with _at_most(within_s):
-            return await self._exchange("GET", path, b"", lambda chunk: None)
+            return await self._exchange("GET", path, b"", lambda chunk: False)
 
     async def post(
         self,
         path: str,
         body: dict[str, Any],
-        on_chunk: Callable[[bytes], None],
+        on_chunk: Callable[[bytes], bool],
         *,
         within_s: float,
     ) -> Answer:
-        """`on_chunk` sees the reply as it comes. Raises httpx.HTTPError, Redirected, TooLarge."""
+        """`on_chunk` sees the reply as it comes, and says when the rest is not wanted. Raises
+        httpx.HTTPError, Redirected, TooLarge.
+        """
         content = json.dumps(body).encode("ascii")
         async with _at_most(within_s):
             return await self._exchange("POST", path, content, on_chunk)
@@ -239,7 +241,7 @@ class Connection:
         await self._client.aclose()
 
     async def _exchange(
-        self, method: str, path: str, body: bytes, on_chunk: Callable[[bytes], None]
+        self, method: str, path: str, body: bytes, on_chunk: Callable[[bytes], bool]
     ) -> Answer:
         url = self._address.of(path)
         headers = dict(self._address.headers)
@@ -276,7 +278,7 @@ class Connection:
             raise Redirected(self._address.cleaned(f"{redirects} to {shown}"))
         return str(there)
 
-    async def _read(self, response: httpx.Response, on_chunk: Callable[[bytes], None]) -> Answer:
+    async def _read(self, response: httpx.Response, on_chunk: Callable[[bytes], bool]) -> Answer:
         """The whole body, unpacked, as far as it is bounded; an error's beginning is enough."""
         body = bytearray()
         most, most_together = REPLY_BYTES.most, REPLIES_BYTES.most
@@ -286,13 +288,15 @@ class Connection:
             async for piece in _unpacked(response):
                 body += piece
                 self._held_bytes += len(piece)
-                on_chunk(piece)
+                is_enough = on_chunk(piece)
                 if is_error and len(body) >= enough:
                     break
                 if len(body) > most:
                     raise TooLarge(f"the reply is larger than {REPLY_BYTES}")
                 if self._held_bytes > most_together:
                     raise TooLarge(f"all replies under way are larger than {REPLIES_BYTES}")
+                if is_enough:
+                    break
                 # Some servers keep the connection open behind it.
                 if is_stream and b"data: [DONE]" in body[-len(piece) - 16 :]:
                     break

@@ -25,6 +25,7 @@ SAMPLER = SamplerKind(
     open=open_server,
     answers_anything=True,
     sends_requests=True,
+    stops_loops=True,
     package="httpx",
     extra="openai",
 )

@@ -28,7 +28,7 @@ from reasondistill.models.samplers.openai.wordings import (
 )
 from reasondistill.models.samplers.reasoning import split_reasoning
 from reasondistill.models.samplers.requests import Request, failed
-from reasondistill.records import Completion, Fault, Finish
+from reasondistill.records import Completion, Fault, Finish, LoopRule
 from reasondistill.secrets import masked
 from reasondistill.thinking import ReasoningFormat, split
 
@@ -72,11 +72,13 @@ class Reply:
     error: Any = None
 
 
-def read(kind: str, body: bytes) -> Reply:
-    """Raises Malformed, naming what came instead."""
+def read(kind: str, body: bytes, loops: LoopRule | None = None) -> Reply:
+    """A stream that goes round in circles ends where that is sure. Raises Malformed, naming what
+    came instead.
+    """
     try:
         if is_stream(kind, body):
-            value: Any = whole_reply(body)
+            value: Any = whole_reply(body, loops)
         else:
             value = foreign_json.loads(body)
     except (ValueError, RecursionError) as problem:

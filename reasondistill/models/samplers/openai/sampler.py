@@ -48,6 +48,7 @@ from reasondistill.models.samplers.openai.refusals import (
     short,
 )
 from reasondistill.models.samplers.openai.replies import Malformed, Reply, completion_of, read
+from reasondistill.models.samplers.openai.streams import StreamWatch, is_stream
 from reasondistill.models.samplers.requests import (
     Rendered,
     Request,
@@ -342,13 +343,18 @@ class OpenAISampler(SamplerBase):
     async def _exchange(self, request: Request, body: dict[str, Any], started: float) -> Completion:
         """Send a body, read the reply. Raises Refused, Malformed and what the connection does."""
         pieces = 0
+        loops = request.sampling.loops
+        watch = None
+        if loops is not None:
+            watch = StreamWatch(loops)
 
-        def count(chunk: bytes) -> None:
+        def count(chunk: bytes) -> bool:
             nonlocal pieces
             if body.get("stream"):
                 new = chunk.count(b"data:")
                 pieces += new
                 self.running.tokens += new
+            return watch is not None and watch.ends(chunk)
 
         within_s = self._timeout_s + SECONDS_PER_TOKEN.most * tokens_asked(body)
         try:
@@ -361,7 +367,9 @@ class OpenAISampler(SamplerBase):
             self._obey(answer, refused)
             raise refused
         self._refuse_page(answer)
-        reply = read(answer.kind, answer.body)
+        reply = read(answer.kind, answer.body, loops)
+        if loops is not None and not is_stream(answer.kind, answer.body):
+            self._hint("loops", "the server does not stream its replies: no loop is ended")
         if reply.error is not None:
             raise refusal_in(answer.status, reply.error, self._address.cleaned, body)
         self._is_served = True

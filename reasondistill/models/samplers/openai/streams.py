@@ -1,4 +1,6 @@
-"""Joining a streamed reply (server-sent events) into one reply."""
+"""Joining a streamed reply (server-sent events) into one reply, and ending one that goes round in
+circles.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from reasondistill import foreign_json
+from reasondistill.models.samplers.loops import LoopWatch
+from reasondistill.records import LoopRule
 
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 _LISTS = ("reasoning_details", "tool_calls")
@@ -22,9 +26,38 @@ def is_stream(kind: str, body: bytes) -> bool:
     )
 
 
-def whole_reply(body: bytes) -> dict[str, Any]:
+class StreamWatch:
+    """Says while a reply comes that it is a loop and the rest is not wanted."""
+
+    def __init__(self, rule: LoopRule) -> None:
+        self._watch = LoopWatch.of_text(rule)
+        self._line: list[bytes] = []
+
+    def ends(self, chunk: bytes) -> bool:
+        """Whether a loop is sure behind this part of the body. What is no event of one line is left
+        to who reads the whole.
+        """
+        first, *others = chunk.split(b"\n")
+        self._line.append(first)
+        for start in others:
+            line = b"".join(self._line)
+            self._line = [start]
+            if line.startswith(b"data:") and self._is_loop(line[5:]):
+                return True
+        return False
+
+    def _is_loop(self, data: bytes) -> bool:
+        try:
+            piece = foreign_json.loads(data)
+            choice = _choice(piece) if isinstance(piece, dict) else None
+            return choice is not None and _add({}, choice, self._watch)
+        except (ValueError, RecursionError):
+            return False
+
+
+def whole_reply(body: bytes, loops: LoopRule | None = None) -> dict[str, Any]:
     """One reply with its message, finish reason, usage and model; an error in the middle stands
-    alone.
+    alone. One that goes round in circles ends where that was sure, with the reason `repetition`.
 
     Raises Cut when neither `[DONE]` nor a finish reason came, ValueError when a piece is no JSON.
     """
@@ -32,6 +65,9 @@ def whole_reply(body: bytes) -> dict[str, Any]:
     message: dict[str, Any] = {}
     finish: str | None = None
     is_begun = is_done = is_text = False
+    watch = None
+    if loops is not None:
+        watch = LoopWatch.of_text(loops)
     for data in _events(body):
         if data == "[DONE]":
             is_done = True
@@ -53,7 +89,9 @@ def whole_reply(body: bytes) -> dict[str, Any]:
             return {"error": choice["error"]}
         is_begun = True
         is_text = is_text or isinstance(choice.get("text"), str)
-        _add(message, choice)
+        if _add(message, choice, watch):
+            finish = "repetition"
+            break
         finish = choice.get("finish_reason") or finish
     if not is_begun or (not is_done and finish is None):
         raise Cut("the stream was cut: neither [DONE] nor a finish reason came")
@@ -98,20 +136,27 @@ def _choice(piece: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _add(message: dict[str, Any], choice: dict[str, Any]) -> None:
-    """Put what a piece brings behind what has come."""
+def _add(message: dict[str, Any], choice: dict[str, Any], watch: LoopWatch | None) -> bool:
+    """Put what a piece brings behind what has come, up to where a loop is sure; whether one is."""
     delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
     if not isinstance(delta, dict):
         raise ValueError("a piece of the stream has a delta that is no object")
     for name in _TEXTS:
         value = delta.get(name)
         if isinstance(value, str) and value:
+            end = None
+            if watch is not None:
+                end = watch.feed(value)
+                value = value[:end]
             message.setdefault(name, []).append(value)
+            if end is not None:
+                return True
         elif isinstance(value, list):
             message.setdefault(name, []).extend(value)
     for name in _LISTS:
         if isinstance(delta.get(name), list):
             message.setdefault(name, []).extend(delta[name])
+    return False
 
 
 def _joined(pieces: list[Any]) -> Any:
