@@ -33,7 +33,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     0.2: ("tables",),
     0.1: ("records", "sections", "thinking", "progress"),
     0.06: ("foreign_json", "markdown"),
-    0.05: ("foreign_text", "foreign_files", "bounds", "signals"),
+    0.05: ("foreign_text", "foreign_files", "bounds", "signals", "checks"),
     0.02: ("shell_secrets",),
     0.01: ("secrets",),
     0.0: ("errors", "hashing", "durations", "secret_names", "imports", "interpreter", "unseen"),
@@ -49,8 +49,8 @@ LATE = {
     f"{folder}/{name}.py"
     for folder, names in {
         "models/samplers/openai": "sampler connection",
-        "stages/students": "adapters bases checkpoint_selection finite heads held_out hidden "
-        "isolation optimizers progress reloading rows saving shrinking sorted_trainer "
+        "stages/students": "adapters bases checkpoint_selection collators finite heads held_out "
+        "hidden isolation optimizers progress reloading rows saving shrinking sorted_trainer "
         "trainer_settings training wanting",
         "stages/students/distilling": "batches rollouts stored teacher teaching trainer",
         "losses": "classic fused heads policy shared_tokens teachers",

@@ -12,6 +12,7 @@ import typer
 import reasondistill
 from reasondistill.cli import (
     checking,
+    doctoring,
     files,
     forecasting,
     grading,
@@ -33,6 +34,7 @@ COMMANDS = (
     running,
     looking,
     checking,
+    doctoring,
     packing,
     jobs,
     forecasting,

@@ -28,13 +28,20 @@ from reasondistill.errors import StageError
 if TYPE_CHECKING:
     from reasondistill.pipeline import StageState
 
-_COLOURS = {"complete": "green", "partial": "yellow", "stale": "red", "new": "dim", "kept": "dim"}
+_COLOURS = {
+    "complete": "green",
+    "partial": "yellow",
+    "stale": "red",
+    "new": "dim",
+    "skipped": "dim",
+    "kept": "dim",
+}
 
 
 @app.command(epilog="Example:\n\n  reasondistill show demo")
 def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> None:
-    """The state of each stage of a run: counts, drops, also by source of problems, time, most
-    memory, what is stale, and which samples are missing.
+    """The state of each stage of a run: counts, also of one under way, drops, also by source of
+    problems, time, most memory, what is stale or was kept as it is, and which samples are missing.
     """
     from reasondistill import pipeline
 
@@ -43,11 +50,16 @@ def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> N
     states = pipeline.stage_states(run)
     for state in states:
         table.add_row(*stage_cells(state))
+    seconds = sum(state.seconds for state in states)
+    if seconds:
+        table.add_row("[bold]all[/]", "", "", "", "", duration(seconds), "")
     out.print(table)
     for state in states:
         for sentence in (*state.sources, *state.costs):
             say(f"  [dim]{named(sentence)}[/]")
         for sentence in state.missing:
+            say(f"  [yellow]{named(sentence)}[/]")
+        for sentence in state.kept:
             say(f"  [yellow]{named(sentence)}[/]")
     say(f"[dim]Sizes and times were looked at; `reasondistill check {named(name)}` reads all.[/]")
     print_result(run, says_missing=False)
@@ -56,6 +68,9 @@ def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> N
 def stage_cells(state: StageState) -> list[str]:
     """One row of `show`."""
     word = state.state.split()[0]
+    shown = state.state
+    if "steps" in state.counts:
+        shown += f", step {state.counts['steps']:,}"
     colour = _COLOURS.get(word, "red")
     dropped = ", ".join(f"{number:,} {reason}" for reason, number in state.dropped.items())
     time = ""
@@ -66,7 +81,7 @@ def stage_cells(state: StageState) -> list[str]:
         memory = f"{state.peak_memory_gib:.2f} GiB"
     return [
         named(state.name),
-        f"[{colour}]{named(state.state)}[/]",
+        f"[{colour}]{named(shown)}[/]",
         count_text(state.counts.get("in")),
         count_text(state.counts.get("out")),
         named(dropped),

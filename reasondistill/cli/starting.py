@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from reasondistill.checks import BEFORE_A_RUN, IN_A_DRY_RUN
 from reasondistill.cli.console import (
+    block,
     named,
     out,
     plain_table,
@@ -24,7 +27,7 @@ from reasondistill.runs.staleness import places_without_sums
 
 if TYPE_CHECKING:
     from reasondistill.launch.launcher import JobState, Launcher
-    from reasondistill.pipeline import Run, StageState, Task
+    from reasondistill.pipeline import Run, Task
 
 # So many tasks are named in one message.
 _MOST_NAMES = 3
@@ -50,7 +53,9 @@ def start(
     pipeline.require_trust(run, trust=trust)
     launcher = launcher_of(run)
     launcher.check(stages)
-    doctor.check(run, reads_data=dry_run)
+    costs = IN_A_DRY_RUN if dry_run else BEFORE_A_RUN
+    for finding in doctor.check(replace(run, only=tuple(stages)), costs):
+        say(f"[yellow]{named(finding.check)}:[/] {block(finding.text)}")
     shares = launcher.shares_engine_process()
     tasks = pipeline.plan(run, stages, share_engine_process=shares)
     if dry_run:
@@ -163,12 +168,15 @@ def print_jobs(jobs: Sequence[JobState]) -> None:
 def print_plan(launcher: Launcher, tasks: list[Task]) -> None:
     """What would be done, with counts and an estimate, and what would be sent."""
     from reasondistill import doctor, pipeline
+    from reasondistill.pipeline.foreseeing import foresee_run
 
     run = launcher.run
     name, folder = named(run.pipeline.name), named(run.folder)
     out.print(f"[bold]{name}[/] → {folder} (nothing is done: --dry-run)")
     table = plain_table("task", "state", "expected")
-    states = pipeline.stage_states(run)
+    states = {state.name: state.state for state in pipeline.stage_states(run)}
+    if run.folder.is_dir() and run.cluster.storage is None:
+        states |= foresee_run(run, {task.stage for task in tasks})
     for task in tasks:
         expected = doctor.estimate(run, task)
         table.add_row(named(task.label), named(state_of(task, states)), named(expected))
@@ -178,12 +186,10 @@ def print_plan(launcher: Launcher, tasks: list[Task]) -> None:
         say(escape(path.read_text(encoding="utf-8")))
 
 
-def state_of(task: Task, states: Sequence[StageState]) -> str:
-    """How far the stage, student or model of a task is."""
-    names = [task.name]
+def state_of(task: Task, states: Mapping[str, str]) -> str:
+    """How far the stage, student or model of a task is, or what becomes of it."""
+    names = [task.stage]
     if task.units:
-        names.append(f"{task.stage}/{task.units[0]}")
-    for state in states:
-        if state.name in names:
-            return state.state
-    return "new"
+        names.insert(0, f"{task.stage}/{task.units[0]}")
+    found = [states[name] for name in names if name in states]
+    return next(iter(found), "new")

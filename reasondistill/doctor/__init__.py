@@ -1,14 +1,14 @@
-"""Checks before a run starts, without loading weights, and estimates of what each task will make.
+"""Lists the checks before a run, each of which stands beside what it judges, and estimates what
+each task will make.
 
     check(run)                     # raises what would otherwise fail hours later
-    all_checks()                   # each with its name and description
+    examine(run, COSTS)            # all of them, with what they found
     estimate(run, task)            # "40,000 traces, at most 320,000,000 tokens"
 
-A further check is one function, which registers itself with `run_check` (checks.py).
+A further check is one function, which registers itself with `reasondistill.checks.check`.
 """
 
-from reasondistill.doctor.checks import check
 from reasondistill.doctor.estimates import estimate
-from reasondistill.doctor.registry import RunCheck, all_checks, run_check
+from reasondistill.doctor.examining import Examined, batches_in, check, examine
 
-__all__ = ["RunCheck", "all_checks", "check", "estimate", "run_check"]
+__all__ = ["Examined", "batches_in", "check", "estimate", "examine"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from reasondistill.config import (
-    StudentSettings,
-)
+from reasondistill.config import StudentSettings
 from reasondistill.pipeline import (
     Run,
     Task,
@@ -12,7 +10,13 @@ from reasondistill.pipeline import (
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures, read_forecast
 from reasondistill.runs.store import read_manifest
+from reasondistill.stages.problems import count_problems
 from reasondistill.stages.students.footprint import gib, plan_of
+
+# Of longer files so many rows are read for the plan.
+_MOST_COUNTED = 200_000
+# Of a file and what stands beside it: a plan asks for each of its tasks.
+_counted: dict[str, int | None] = {}
 
 
 def estimate(run: Run, task: Task) -> str:
@@ -51,14 +55,14 @@ def _hours(hours: float) -> str:
 
 def _amount(run: Run, task: Task) -> str:
     examples = run.pipeline.examples
-    number = _number_of_problems(run)
     match task.stage:
         case "problems":
+            number = _number_of_problems(run)
             if number is None:
-                return "all rows of the source"
+                return f"all rows of the source: of a hub, or more than {_MOST_COUNTED:,}"
             return f"at most {number:,} problems"
         case "traces":
-            return _traces_estimate(run, number)
+            return _traces_estimate(run, _number_of_problems(run))
         case "verdicts":
             return _verdicts_estimate(run)
         case "examples":
@@ -84,12 +88,20 @@ def _evals_estimate(run: Run, task: Task) -> str:
 
 
 def _number_of_problems(run: Run) -> int | None:
-    done = read_manifest(run.stage("problems"))
+    """How many problems there are, or at most will be: the limit, or the rows of the sources that
+    are here, counted.
+    """
+    done, settings = read_manifest(run.stage("problems")), run.pipeline.problems
     if done is not None and done.status == "complete":
         return done.counts["out"]
-    if run.pipeline.problems is None:
+    if settings is None:
         return None
-    return run.pipeline.problems.most_problems
+    if settings.most_problems is not None:
+        return settings.most_problems
+    key = f"{run.source.parent}\n{settings.model_dump_json()}"
+    if key not in _counted:
+        _counted[key] = count_problems(settings, base=run.source.parent, most=_MOST_COUNTED)
+    return _counted[key]
 
 
 def _traces_estimate(run: Run, number: int | None) -> str:

@@ -45,7 +45,7 @@ class ModelShape:
 
 def shape_of(model: str, revision: str | None = None) -> ModelShape | None:
     """The shape of a folder, `shipped:NAME` or hub id; None where nothing here tells it."""
-    folder = _configured(model, revision)
+    folder = configured_folder(model, revision)
     if folder is None:
         return shape_of_config(PUBLISHED.get(model, {}))
     shape = shape_of_config(read_config(folder))
@@ -58,7 +58,7 @@ def shape_of_cut(model: str, revision: str | None, sizes: Mapping[str, int]) -> 
     """The shape of what is cut out of a model: some numbers of its configuration are others.
     Fewer key-value heads take their query heads with them.
     """
-    folder = _configured(model, revision)
+    folder = configured_folder(model, revision)
     config = PUBLISHED.get(model, {}) if folder is None else read_config(folder)
     heads = _number(config, "num_attention_heads")
     groups = _number(config, "num_key_value_heads") or heads
@@ -68,7 +68,7 @@ def shape_of_cut(model: str, revision: str | None, sizes: Mapping[str, int]) -> 
     return shape_of_config(cut)
 
 
-def _configured(model: str, revision: str | None) -> Path | None:
+def configured_folder(model: str, revision: str | None) -> Path | None:
     """The folder here that has a model's configuration."""
     folder = named_folder(model)
     if not folder.is_dir():

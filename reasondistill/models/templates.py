@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from reasondistill.errors import ConfigError
 from reasondistill.models.prompts import Prompt
+from reasondistill.models.rendering import render
 from reasondistill.models.tokenising import InputFault, TokenisedPrompt, tokenise_prompt
 
 Template = TypeVar("Template", str, dict[str, str])
@@ -65,3 +66,54 @@ def check_prompt(
                 "another template."
             )
     return made
+
+
+def check_worked_examples(
+    tokenizer: Any, prompt: Prompt, whose: str, *, options: Mapping[str, Any]
+) -> None:
+    """Raise ConfigError unless the worked examples of a prompt come whole through the chat
+    template: some take the reasoning out of earlier turns.
+    """
+    if prompt.plain or not prompt.few_shot:
+        return
+    try:
+        made = tokenise_prompt(tokenizer, prompt.render(QUESTION), plain=False, options=options)
+    except InputFault:
+        return  # `check_prompt` says so
+    for shot in prompt.few_shot:
+        if shot.answer.strip() not in made.text:
+            raise ConfigError(
+                f"{whose}: its chat template leaves out a part of a worked example (reasoning of "
+                f"earlier turns, perhaps), which begins {shot.answer.strip()[:40]!r}. Give the "
+                "prompt plain = true, or worked examples without that part."
+            )
+
+
+_ANSWER = "4711 - 1234 = 3477"
+
+
+def end_of_turn(tokenizer: Any, options: Mapping[str, Any]) -> str | None:
+    """The token with which the chat template ends a turn of the assistant; None where it writes
+    none of the tokenizer's, or refuses such a turn.
+    """
+    from jinja2 import TemplateError
+
+    if not tokenizer.chat_template:
+        return None
+    turns = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": _ANSWER},
+    ]
+    told = {**options, "add_generation_prompt": False}
+    try:
+        text = render(tokenizer, turns, told)
+    except (TemplateError, ValueError, TypeError):  # the last one where it renders by itself
+        return None
+    _, answer, behind = text.rpartition(_ANSWER)
+    if not answer:
+        return None
+    behind = behind.lstrip()
+    special = {str(token) for token in tokenizer.all_special_tokens}
+    known = special | set(tokenizer.get_added_vocab())
+    ends = [token for token in known if token and behind.startswith(token)]
+    return max(ends, key=len, default=None)

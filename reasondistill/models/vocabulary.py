@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reasondistill.errors import ConfigError
 from reasondistill.records import TokenGap, fingerprint
 
 
@@ -190,6 +191,24 @@ class UnlikeTokens(ValueError):
     def __init__(self, lines: list[str]) -> None:
         super().__init__("; ".join(lines))
         self.lines = lines
+
+
+def matched_tokenizers(teacher: Any, student: Any, name: str) -> TokenMatch | None:
+    """Which tokens of the teacher `name` are which of a student's; None where all are the same.
+    Raises ConfigError, naming the first ones, where ordinary tokens differ.
+    """
+
+    def spell(token: str) -> list[int]:
+        return teacher.encode(token, add_special_tokens=False)
+
+    try:
+        return match_tokens(describe_vocabulary(student), describe_vocabulary(teacher), spell)
+    except UnlikeTokens as unlike:
+        raise ConfigError(
+            f"teacher {name}: its tokenizer is not the student's: {unlike}. Its "
+            "probabilities are of other tokens; take a "
+            "student of the same family, or method = 'sft', which learns from text alone."
+        ) from None
 
 
 def _unlike_ordinary(student: Vocabulary, teacher: Vocabulary) -> list[str]:

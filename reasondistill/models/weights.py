@@ -80,6 +80,11 @@ def files_like(folder: Path, patterns: Iterable[str]) -> set[Path]:
     return files
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a hub could have a model of this name."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
 def model_folder(model: str) -> Path | None:
     """The local folder that `model` means (`shipped:NAME` included), or None for a hub id.
 

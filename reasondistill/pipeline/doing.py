@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reasondistill.config import VerdictSettings
+from reasondistill.config import StudentSettings, TraceSettings, VerdictSettings
 from reasondistill.pipeline.measured import teacher_of
 from reasondistill.pipeline.runs import (
     Run,
@@ -33,6 +33,8 @@ from reasondistill.stages.students.processes import is_first
 if TYPE_CHECKING:
     from reasondistill.curation.benchmarks import HeldOut
     from reasondistill.grading import GradingPool
+    from reasondistill.stages.examples import ExampleInputs
+    from reasondistill.stages.students import StudentJob
 
 Doer = Callable[[Run, Task, StopSignal], Manifest | None]
 
@@ -98,18 +100,22 @@ def do_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
     from reasondistill.models.samplers.opening import Serving
     from reasondistill.stages import traces
 
-    assert run.pipeline.traces is not None
-    settings = run.pipeline.traces
-    teachers = tuple(located(teacher) for teacher in settings.teachers)
-    settings = settings.model_copy(update={"teachers": teachers})
     return traces.run_traces(
-        settings,
+        trace_settings(run),
         run.stage("problems"),
         run.stage("traces"),
         Serving(run.cluster),
         Session(share=task.share, stop=stop, keep_old=run.keep_old, heal=may_heal(run)),
         verdicts=run.pipeline.verdicts,
     )
+
+
+def trace_settings(run: Run) -> TraceSettings:
+    """How traces are drawn; the teachers' own folders are found."""
+    assert run.pipeline.traces is not None
+    settings = run.pipeline.traces
+    teachers = tuple(located(teacher) for teacher in settings.teachers)
+    return settings.model_copy(update={"teachers": teachers})
 
 
 def may_heal(run: Run) -> bool:
@@ -149,20 +155,10 @@ def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
     from reasondistill.models.prompts import load_prompt
     from reasondistill.stages import examples
 
-    samples = None
-    if run.pipeline.traces is not None:
-        samples = run.pipeline.traces.n
-    inputs = examples.ExampleInputs(
-        run.stage("problems"),
-        run.stage("traces"),
-        run.stage("verdicts"),
-        open_pool=partial(grading_pool, run),
-        samples=samples,
-    )
     return examples.run_examples(
         run.pipeline.examples,
         load_prompt(run.pipeline.student_prompt),
-        inputs,
+        example_inputs(run),
         run.stage("examples"),
         about={"name": run.pipeline.name, "about": run.pipeline.about},
         unverified=any(student.method == "unverified" for student in run.pipeline.all_students()),
@@ -170,11 +166,36 @@ def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
     )
 
 
+def example_inputs(run: Run) -> ExampleInputs:
+    """What examples are made from."""
+    from reasondistill.stages import examples
+
+    samples = None
+    if run.pipeline.traces is not None:
+        samples = run.pipeline.traces.n
+    return examples.ExampleInputs(
+        run.stage("problems"),
+        run.stage("traces"),
+        run.stage("verdicts"),
+        open_pool=partial(grading_pool, run),
+        samples=samples,
+    )
+
+
 def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
-    from reasondistill.models.prompts import load_prompt
     from reasondistill.stages import students
 
     student = next(s for s in run.pipeline.all_students() if s.name == task.units[0])
+    return students.run_student(student_job(run, student), stop=stop, keep_old=run.keep_old)
+
+
+def student_job(run: Run, student: StudentSettings) -> StudentJob:
+    """All that a student is made of. Raises StageError where it goes on from one that is not
+    finished.
+    """
+    from reasondistill.models.prompts import load_prompt
+    from reasondistill.stages import students
+
     copied = steps_like(run, student)
     copied_folder = None
     if copied is not None:
@@ -183,7 +204,7 @@ def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
     if student.starts_from is not None:
         start = students.read_student(run.layout.student(student.starts_from).path).path
         student = student.model_copy(update={"base": start, "revision": None})
-    job = students.StudentJob(
+    return students.StudentJob(
         student=student,
         teacher=teacher and teacher.model,
         teacher_revision=teacher and teacher.revision,
@@ -200,7 +221,6 @@ def do_student(run: Run, task: Task, stop: StopSignal) -> Manifest:
         steps_like=copied_folder,
         run=run.layout,
     )
-    return students.run_student(job, stop=stop, keep_old=run.keep_old)
 
 
 def do_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:

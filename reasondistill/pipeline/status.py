@@ -24,7 +24,7 @@ from reasondistill.runs.figures import (
     cost_of_verified,
 )
 from reasondistill.runs.kept import is_kept, kept_students
-from reasondistill.runs.metrics import WorkLine
+from reasondistill.runs.metrics import TrainingLine, WorkLine
 from reasondistill.runs.missing import read_missing
 from reasondistill.runs.remote import left_at_url
 from reasondistill.runs.staleness import changed_inputs, outputs_of, read_manifests
@@ -44,14 +44,16 @@ _LOOKED_AT = 256 << 20
 
 @dataclass(frozen=True)
 class StageState:
-    """One line of `show`: `state` is new, partial, complete, `stale (…)` with what has changed
-    since, or damaged.
+    """One line of `show`: `state` is new, skipped (the command leaves it out), partial, complete,
+    `stale (…)` with what has changed since, or damaged. Of a stage under way the counts are those
+    of now.
 
     Of a student that was trained anew the earlier one is `kept (…)`. `peak_memory_gib` is what the
     process that finished it held at most, 0 where it is not known.
     `missing` says of each folder of samples in the stage what is lost or refused, why, and what to
     do, and which file is damaged; `sources` of each of several sources of problems what its rows
-    became; `costs` what a verified trace cost, and what was saved.
+    became; `costs` what a verified trace cost, and what was saved; `kept` of each folder in it that
+    was kept as it is (--keep-old) what was asked for.
     """
 
     name: str
@@ -63,6 +65,7 @@ class StageState:
     peak_memory_gib: float = 0.0
     sources: tuple[str, ...] = ()
     costs: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 def stage_states(run: Run) -> list[StageState]:
@@ -91,10 +94,10 @@ def _state(
 ) -> StageState:
     missing = tuple(missing_of(run, name))
     place = run.layout.place_of(folder)
+    kept = tuple(kept_in(place, manifests))
     manifest = read_manifest(folder)
     if manifest is None:
-        state = "partial" if folder.exists() else "new"
-        return StageState(name, state, {}, {}, 0.0, missing)
+        return _without_manifest(run, name, folder, missing, kept)
     damages = tuple(damages_of(run, folder))
     if damages:
         return StageState(name, "damaged", {}, {}, 0.0, (*missing, *damages))
@@ -104,16 +107,20 @@ def _state(
     changed = changed_inputs(place, manifest, outputs)
     if changed:
         state = f"stale ({', '.join(changed)} changed)"
+    counts, seconds = manifest.counts, manifest.seconds
+    if manifest.status == "partial":
+        counts, seconds = so_far(run, name, folder)
     return StageState(
         name,
         state,
-        manifest.counts,
+        counts,
         manifest.dropped,
-        manifest.seconds,
+        seconds,
         missing,
         manifest.peak_memory_gib,
         sources_of(manifest),
         _costs_of(name, manifests),
+        kept,
     )
 
 
@@ -122,6 +129,81 @@ def _costs_of(name: str, manifests: Mapping[str, Manifest]) -> tuple[str, ...]:
     if name != "traces" or traces is None:
         return ()
     return tuple(cost_of_verified(traces, manifests.get(layout.FOLDERS["verdicts"])))
+
+
+def kept_in(place: str, manifests: Mapping[str, Manifest]) -> Iterator[str]:
+    """A sentence for each folder at a place, or below it, that a run has kept as it is."""
+    for one, manifest in manifests.items():
+        is_here = one == place or (one.startswith(f"{place}/") and place == layout.FOLDERS["evals"])
+        if is_here and manifest.kept:
+            asked = "; ".join(manifest.kept)
+            yield f"{one}: kept as it is (--keep-old), and was asked for otherwise: {asked}"
+
+
+def _without_manifest(
+    run: Run, name: str, folder: Path, missing: tuple[str, ...], kept: tuple[str, ...]
+) -> StageState:
+    """The state of a stage that no process has opened, or one that has none of its own yet."""
+    if folder.exists():
+        counts, seconds = so_far(run, name, folder)
+        return StageState(name, "partial", counts, {}, seconds, missing, kept=kept)
+    stage = name.partition("/")[0]
+    is_left_out = bool(run.only) and stage not in run.only
+    has_nothing_to_do = stage == "evals" and not run.pipeline.evals.benchmarks
+    state = "skipped" if is_left_out or has_nothing_to_do else "new"
+    return StageState(name, state, {}, {}, 0.0, missing)
+
+
+def so_far(run: Run, name: str, folder: Path) -> tuple[dict[str, int], float]:
+    """The counts and the seconds of a stage under way; none where its files cannot be read, of
+    which others tell.
+    """
+    try:
+        return counts_now(run, name, folder), seconds_now(folder)
+    except DataError:
+        return {}, 0.0
+
+
+def counts_now(run: Run, name: str, folder: Path) -> dict[str, int]:
+    """How many records went into a stage under way, and how many it has made so far; of a student
+    its examples, and the steps that it has learnt from them.
+    """
+    stage = name.partition("/")[0]
+    before: Mapping[str, tuple[str, str]] = {
+        "traces": ("problems", layout.PROBLEMS),
+        "verdicts": ("traces", layout.TRACES),
+        "examples": ("verdicts", layout.VERDICTS),
+        "students": ("examples", layout.EXAMPLES),
+    }
+    own = {
+        "traces": layout.TRACES,
+        "verdicts": layout.VERDICTS,
+        "examples": layout.EXAMPLES,
+    }
+    counts: dict[str, int] = {}
+    if stage in before:
+        earlier, file = before[stage]
+        counts["in"] = finished_records(run.stage(earlier), file)
+    if stage in own:
+        counts["out"] = finished_records(folder, own[stage])
+    if stage == "students":
+        steps = [line.step for line in TrainingLine.of(folder) if line.step is not None]
+        if steps:
+            counts["steps"] = steps[-1]
+    if stage == "evals":
+        cells = run.layout.evals.cells()
+        counts["out"] = sum(finished_records(cell.traces_folder, layout.TRACES) for cell in cells)
+    return counts
+
+
+def seconds_now(folder: Path) -> float:
+    """How long the sessions of a stage under way have worked so far, as far as they said."""
+    total = before = 0.0
+    for line in WorkLine.of(folder):
+        if line.seconds < before:  # another session
+            total += before
+        before = line.seconds
+    return total + before
 
 
 def sources_of(manifest: Manifest) -> tuple[str, ...]:

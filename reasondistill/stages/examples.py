@@ -204,6 +204,21 @@ def run_examples(
     )
 
 
+def foresee_examples(
+    examples: ExampleSettings,
+    prompt: NamedPrompt,
+    inputs: ExampleInputs,
+    folder: Path,
+    *,
+    keep_old: bool = False,
+) -> store.Foreseen:
+    """What `run_examples` would find in the folder; nothing is changed. Raises as it does."""
+    identity = _identity(examples, prompt, inputs.manifests(), inputs)
+    return store.foresee(
+        folder, identity, has_grown=_has_grown(inputs), derived=True, keep_old=keep_old
+    )
+
+
 def _identity(
     examples: ExampleSettings,
     prompt: NamedPrompt,

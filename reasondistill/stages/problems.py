@@ -154,11 +154,8 @@ def run_problems(
     """
     started = time.monotonic()
     texts = equal_texts(held_out)
-    others: dict[str, Mapping[str, str]] = {"held_out": texts}
     places = locate_all(source, base)
-    if source.decontaminate is not None:
-        others["decontaminate"] = compared_with(source.decontaminate, held_out, base)
-    identity = _identity(source, places, others)
+    identity = _identity_of(source, places, held_out, base)
     standing: Standing | None = None
     if may_grow(folder, identity, keep_old=keep_old):
         standing = Standing.of(folder, identity, drawn())
@@ -192,6 +189,48 @@ def run_problems(
         return _write(readings, grown, folder, started, comparing=comparing, standing=standing)
 
 
+def foresee_problems(
+    source: ProblemSource | ProblemMixture,
+    folder: Path,
+    *,
+    held_out: Sequence[HeldOut] = (),
+    keep_old: bool = False,
+    base: Path | None = None,
+) -> store.Foreseen:
+    """What `run_problems` would find in the folder; nothing is changed, and no row is read. Raises
+    ConfigError and DriftError as it does, but for rows that have changed.
+    """
+    identity = _identity_of(source, locate_all(source, base), held_out, base)
+    before = store.read_manifest(folder)
+    if may_grow(folder, identity, keep_old=keep_old):
+        return store.Foreseen("partial", before, grows=True)
+    return store.foresee(folder, identity, keep_old=keep_old)
+
+
+def foresee_benchmark(
+    benchmark: Benchmark, folder: Path, *, keep_old: bool = False, base: Path | None = None
+) -> store.Foreseen:
+    """What `run_benchmark` would find in the folder. Raises ConfigError."""
+    place = locate(benchmark.problems, base)
+    identity = _identity(benchmark.problems, [place], {}, benchmark)
+    return store.foresee(folder, identity, remade=True, keep_old=keep_old)
+
+
+def count_problems(
+    source: ProblemSource | ProblemMixture, *, base: Path | None, most: int
+) -> int | None:
+    """How many problems the rows of a source can become, before golds are checked; None for more
+    than `most` rows, and where some lie on a hub. Raises ConfigError and DataError.
+    """
+    for part in source.parts:
+        path = find_path(part.dataset, base)
+        if part.source == "hub" and (path is None or not path.is_dir()):
+            return None
+    entries = read_problems(source, base=base)
+    count = sum(isinstance(entry, Problem) for entry in islice(entries, most))
+    return None if next(entries, None) is not None else count
+
+
 def run_benchmark(
     benchmark: Benchmark,
     folder: Path,
@@ -216,7 +255,7 @@ def run_benchmark(
     if before is not None and before.status == "complete":
         if keep_old:
             store.check_files(folder, before)
-            return before
+            return store.mark_kept(folder, before, identity)
         if before.fingerprint == identity.fingerprint:
             store.check_files(folder, before)
             content = ProblemsFigures.of(before).content
@@ -487,6 +526,19 @@ def open_source(source: ProblemSource, place: Place) -> OpenedRows:
         trust_remote_code=source.trust_remote_code,
         texts=text_fields(source),
     )
+
+
+def _identity_of(
+    source: ProblemSource | ProblemMixture,
+    places: Sequence[Place],
+    held_out: Sequence[HeldOut],
+    base: Path | None,
+) -> store.Identity:
+    """What the problems of a run are made from."""
+    others: dict[str, Mapping[str, str]] = {"held_out": equal_texts(held_out)}
+    if source.decontaminate is not None:
+        others["decontaminate"] = compared_with(source.decontaminate, held_out, base)
+    return _identity(source, places, others)
 
 
 def _identity(

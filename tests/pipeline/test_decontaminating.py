@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from reasondistill.config import Cluster, load_pipeline
-from reasondistill.doctor.checks import sources
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline.doing import run_task
+from reasondistill.pipeline.preflight import sources
 from reasondistill.pipeline.runs import Run, Task
 from reasondistill.pipeline.status import stage_states, walk
 from reasondistill.runs.store import StopSignal

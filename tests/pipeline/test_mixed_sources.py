@@ -110,7 +110,7 @@ def two(**keys: Any) -> dict[str, Any]:
 def test_a_pattern_for_a_set_of_the_hub_is_looked_at_too(tmp_path: Path) -> None:
     job = planned(tmp_path, problems=two(filter={"question": {"regex": "(?=a)"}}))
     with pytest.raises(ConfigError, match=r"source a: filter.question.regex"):
-        check(job, reads_data=True)
+        check(job, costs=["rows"])
 
 
 def test_a_folder_that_lacks_a_column_is_told_before_anything_runs(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_folder_that_lacks_a_column_is_told_before_anything_runs(tmp_path: Pat
     (tmp_path / "set" / "train.jsonl").write_text('{"question": "a?", "answer": "1"}\n')
     keys = {"source": "hub", "dataset": str(tmp_path / "set"), "subject": "kind"}
     with pytest.raises(ConfigError, match='subject = "kind"'):
-        check(planned(tmp_path, problems=keys), reads_data=True)
+        check(planned(tmp_path, problems=keys), costs=["rows"])
 
 
 def test_plans_and_calibrations_know_how_many_problems_there_are(tmp_path: Path) -> None:

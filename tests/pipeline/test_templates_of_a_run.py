@@ -14,7 +14,8 @@ from test_templates import GEMMA_2, PARTS, QWEN3_5
 from tiny_model import make_tiny_model
 
 from reasondistill.config import Cluster, StudentSettings, make_pipeline
-from reasondistill.doctor.checks import may_think, templates
+from reasondistill.doctor import check
+from reasondistill.doctor.subjects import may_think
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline import Run
 from reasondistill.pipeline.measured import served_student
@@ -22,6 +23,13 @@ from reasondistill.stages.students import read_student, run_student
 from reasondistill.stages.students.identity import identity_section
 
 pytest.importorskip("torch")
+
+
+def templates(run: Run) -> None:
+    """What is looked at of templates before a run."""
+    check(run, ["tokens"])
+
+
 THINKING = {"enable_thinking": True}
 
 
@@ -97,9 +105,9 @@ def test_two_blocks_of_reasoning_are_refused_until_an_option_makes_one(
 def test_a_model_that_is_nowhere_cannot_be_looked_at(
     tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reasondistill.doctor import checks
+    from reasondistill.models import at_hand
 
-    monkeypatch.setattr(checks, "hub_commit", lambda *_: None)
+    monkeypatch.setattr(at_hand, "hub_commit", lambda *_: None)
     templates(planned(tmp_path, Path("org/teacher"), Path("org/base")))
 
 

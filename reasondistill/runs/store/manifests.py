@@ -100,7 +100,9 @@ class Manifest:
     `files` are the sums of the finished files, by their path in the folder; none where an earlier
     version finished it. `peak_memory_gib` is the most memory that the process which finished the
     stage held, with those that it had started; 0 where an earlier version finished it. `stood` are
-    the outputs that the folder had before it grew: all that they held is still there.
+    the outputs that the folder had before it grew: all that they held is still there. `kept` says
+    of a folder with which a run went on although it was asked for otherwise (--keep-old) which
+    settings those were.
     """
 
     identity: dict[str, Any]
@@ -114,6 +116,7 @@ class Manifest:
     environment: dict[str, Any] = field(default_factory=dict)
     content: str = ""
     stood: list[str] = field(default_factory=list[str])
+    kept: list[str] = field(default_factory=list[str])
     files: dict[str, FileSum] = field(default_factory=dict[str, FileSum], compare=False)
 
     def described(self) -> dict[str, Any]:
@@ -122,8 +125,9 @@ class Manifest:
         del values["files"]
         if not self.peak_memory_gib:  # of an earlier version: it stays what it was
             del values["peak_memory_gib"]
-        if not self.stood:
-            del values["stood"]
+        for name in ("stood", "kept"):
+            if not values[name]:
+                del values[name]
         return values
 
     @property
@@ -201,9 +205,10 @@ def require_types(manifest: Manifest) -> None:
         _require(name, number, int, float)
         if not math.isfinite(number):
             raise ValueError(f"{name} is {number}, no number")
-    _require("stood", manifest.stood, list)
-    for name in manifest.stood:
-        _require("stood", name, str)
+    for key in ("stood", "kept"):
+        _require(key, getattr(manifest, key), list)
+        for name in getattr(manifest, key):
+            _require(key, name, str)
     for name, known_sum in manifest.files.items():
         _require(f"files.{name}.digests", known_sum.digests, str)
         for part in ("size", "time", "block"):
@@ -299,52 +304,29 @@ def open_stage(
     made from something else, and DataError when a file of a complete folder is missing or is not
     what was written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise DriftError(
-            f"{folder}: is a file, where a run folder is needed. Choose another name, or "
-            "move that file."
-        )
+    found = foresee(
+        folder,
+        identity,
+        grows=grows,
+        has_grown=has_grown,
+        derived=derived,
+        remade=remade,
+        keep_old=keep_old,
+        beside=beside,
+    )
     remove_leftovers(folder.glob(".*.tmp"))
-    old = read_manifest(folder)
-    stood: list[str] = []
-    if old is None:
-        strangers: list[str] = []
-        if folder.exists():
-            names = [
-                path.name for path in folder.iterdir() if _holds_files(path) and not is_list(path)
-            ]
-            strangers = [name for name in names if name[0] != "." and name not in beside]
-        if strangers:
-            first_three = ", ".join(sorted(strangers)[:3])
-            raise DriftError(
-                f"{folder}: holds {first_three} but no {MANIFEST}: not a run folder of "
-                f"reasondistill, or its {MANIFEST} was lost. "
-                "Choose another name, put back the file, or remove that folder."
-            )
-        state: StageState = "new"
-    elif old.fingerprint == identity.fingerprint:
-        if old.status == "complete":
-            return _left_as_it_is(folder, old, beside)
-        state, stood = "partial", old.stood
-    else:
-        changed = changed_keys(old.identity, identity.to_dict())
-        if keep_old and old.status == "complete":
-            return _left_as_it_is(folder, old, beside)
-        if all(_grew(name, a, b, grows) or has_grown(name, a, b) for name, a, b in changed):
-            require_no_links_below(folder)
-            state, stood = "partial", old.stood
-            if old.status == "complete":
-                _go_on_from(folder, old)
-                stood = list(dict.fromkeys([*stood, old.output, *outputs]))
-        elif remade or (
-            derived
-            and all(name.startswith("inputs.") or name == "version" for name, _, _ in changed)
-        ):
-            _empty(folder, old, beside)
-            state = "new"
-        else:
-            is_complete = old.status == "complete"
-            raise DriftError(drift_message(folder, changed, is_complete=is_complete))
+    old, stood = found.before, list[str]()
+    if found.state == "complete":
+        assert old is not None
+        return _left_as_it_is(folder, mark_kept(folder, old, identity), beside)
+    if found.state == "partial" and old is not None:
+        require_no_links_below(folder)
+        stood = old.stood
+        if found.grows and old.status == "complete":
+            _go_on_from(folder, old)
+            stood = list(dict.fromkeys([*stood, old.output, *outputs]))
+    elif old is not None:
+        _empty(folder, old, beside)
     require_no_links_below(folder)
     mend_all(folder)
     begun = Manifest(
@@ -355,7 +337,82 @@ def open_stage(
         stood=stood,
     )
     write_manifest(folder, begun)
-    return state
+    return found.state
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What opening a stage folder would find: the `state` that `open_stage` returns, whether what
+    stands there `grows`, and the manifest that is there `before`.
+    """
+
+    state: StageState
+    before: Manifest | None
+    grows: bool = False
+
+    @property
+    def word(self) -> str:
+        """The same as people read it: a finished folder that is begun again is `grows`, or `made
+        anew`.
+        """
+        was_complete = self.before is not None and self.before.status == "complete"
+        if not was_complete or self.state == "complete":
+            return self.state
+        return {"partial": "grows", "new": "made anew"}[self.state]
+
+
+def foresee(
+    folder: Path,
+    identity: Identity,
+    *,
+    grows: tuple[str, ...] = (),
+    has_grown: HasGrown = lambda name, old, new: False,
+    derived: bool = False,
+    remade: bool = False,
+    keep_old: bool = False,
+    beside: Container[str] = (),
+) -> Foreseen:
+    """What `open_stage` would do with a folder; nothing is changed. Raises DriftError as it
+    does.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DriftError(
+            f"{folder}: is a file, where a run folder is needed. Choose another name, or "
+            "move that file."
+        )
+    old = read_manifest(folder)
+    if old is None:
+        _refuse_strangers(folder, beside)
+        return Foreseen("new", None)
+    if old.fingerprint == identity.fingerprint:
+        return Foreseen(old.status, old)
+    if keep_old and old.status == "complete":
+        return Foreseen("complete", old)
+    changed = changed_keys(old.identity, identity.to_dict())
+    if all(_grew(name, a, b, grows) or has_grown(name, a, b) for name, a, b in changed):
+        return Foreseen("partial", old, grows=True)
+    has_other_inputs = all(
+        name.startswith("inputs.") or name == "version" for name, _, _ in changed
+    )
+    if remade or (derived and has_other_inputs):
+        return Foreseen("new", old)
+    is_complete = old.status == "complete"
+    raise DriftError(drift_message(folder, changed, is_complete=is_complete))
+
+
+def _refuse_strangers(folder: Path, beside: Container[str]) -> None:
+    """Raise DriftError where a folder without a manifest holds files that are not hidden."""
+    strangers: list[str] = []
+    if folder.exists():
+        names = [path.name for path in folder.iterdir() if _holds_files(path) and not is_list(path)]
+        strangers = [name for name in names if name[0] != "." and name not in beside]
+    if strangers:
+        first_three = ", ".join(sorted(strangers)[:3])
+        raise DriftError(
+            f"{folder}: holds {first_three} but no {MANIFEST}: not a run folder of "
+            f"reasondistill, or its {MANIFEST} was lost. "
+            "Choose another name, put back the file, or remove that folder."
+        )
 
 
 def _holds_files(path: Path) -> bool:
@@ -387,6 +444,27 @@ def _renew_copy(folder: Path, manifest: Manifest) -> None:
         return
     with suppress(OSError, StageError):
         keep_copy(folder / MANIFEST, folder / MANIFEST_COPY)
+
+
+def mark_kept(folder: Path, manifest: Manifest, identity: Identity) -> Manifest:
+    """Note in the manifest of a finished folder what it was made from, where a run goes on with it
+    that was asked for otherwise; forget it where it is the same again. Best effort: such a folder
+    may be one in which nothing can be written.
+    """
+    changed: list[tuple[str, Any, Any]] = []
+    if manifest.fingerprint != identity.fingerprint:
+        changed = changed_keys(manifest.identity, identity.to_dict())
+    kept = [f"{name.removeprefix('section.')} {_differs(a, b)}" for name, a, b in changed]
+    if kept == manifest.kept:
+        return manifest
+    marked = replace(manifest, kept=kept)
+    with suppress(OSError, StageError):
+        write_manifest(folder, marked)
+    return marked
+
+
+def _differs(old: Any, new: Any) -> str:
+    return f"was {_short(old)}, is {_short(new)}"
 
 
 def reopen_stage(
@@ -730,8 +808,7 @@ def drift_message(folder: Path, changed: list[tuple[str, Any, Any]], *, is_compl
     kept: half of one, completed under other settings, would mix two.
     """
     shown = "; ".join(
-        f"{name.removeprefix('section.')} was {_short(a)}, is {_short(b)}"
-        for name, a, b in changed[:5]
+        f"{name.removeprefix('section.')} {_differs(a, b)}" for name, a, b in changed[:5]
     )
     if len(changed) > 5:
         shown += f" (and {len(changed) - 5} more)"

@@ -489,6 +489,7 @@ def caveats(facts: Facts) -> list[str]:
             f"{place} is stale: {', '.join(changed)} has changed since. Run the pipeline "
             "again before quoting its numbers."
         )
+    notes += kept_though(facts)
     notes += missing(facts)
     undecided = _above(facts, "undecided", 0.01)
     if undecided:
@@ -513,6 +514,16 @@ def caveats(facts: Facts) -> list[str]:
             "shown', not as 'equal'."
         )
     return notes
+
+
+def kept_though(facts: Facts) -> Iterator[str]:
+    """The stages with which the run went on although other settings were asked for."""
+    for stage in facts.stages:
+        if stage.manifest.kept:
+            yield (
+                f"{stage.place} was kept as it is (--keep-old), although the run was asked for "
+                f"otherwise: {'; '.join(stage.manifest.kept)}."
+            )
 
 
 # So many cells with missing samples are told one by one.

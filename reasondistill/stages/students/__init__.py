@@ -20,6 +20,7 @@ from reasondistill.stages.students import processes
 if TYPE_CHECKING:
     from reasondistill.stages.students.checks import check_settings
     from reasondistill.stages.students.finished import read_student, snapshots
+    from reasondistill.stages.students.growing import foresee_student
     from reasondistill.stages.students.identity import base_identity, no_teacher, student_identity
     from reasondistill.stages.students.job import StudentJob, Trained, TrainingRun
     from reasondistill.stages.students.making import run_student
@@ -38,6 +39,7 @@ __all__ = [
     "check_rendering",
     "check_settings",
     "check_strategy",
+    "foresee_student",
     "no_teacher",
     "processes",
     "read_student",
@@ -50,6 +52,7 @@ __all__ = [
 _HOMES = {
     "checks": ("check_settings",),
     "finished": ("read_student", "snapshots"),
+    "growing": ("foresee_student",),
     "identity": ("base_identity", "no_teacher", "student_identity"),
     "job": ("StudentJob", "Trained", "TrainingRun"),
     "making": ("run_student",),

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import AutoModelForCausalLM, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from reasondistill.config import LoraSettings, StudentSettings
 from reasondistill.errors import ConfigError, StageError
+from reasondistill.models.loading import loading
 from reasondistill.models.weights import model_folder
 from reasondistill.stages.students import processes
 from reasondistill.stages.students.bases import load_config
@@ -138,6 +139,19 @@ def adapter_settings(model: Any, lora: LoraSettings, tokens: Sequence[int], wher
             rows[names[head]] = list(tokens)
         settings.trainable_token_indices = rows
     return settings
+
+
+def check_adapter(config: Any, student: StudentSettings) -> None:
+    """Raise ConfigError for an adapter that training would refuse on a base of this configuration,
+    whose weights are not loaded.
+    """
+    assert student.lora is not None
+    where = f"[students] {student.name} lora"
+    with loading(where, student.base or ""), torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=student.trust_remote_code
+        )
+    adapter_settings(model, student.lora, (), where)
 
 
 def check_targets(settings: Any, embedding: str, head: str, *, is_tied: bool, where: str) -> None:

@@ -9,7 +9,15 @@ from reasondistill.models.weights import model_identity
 from reasondistill.runs.growth import stood_in
 from reasondistill.runs.kept import keep_student, kept_students, name_to_keep
 from reasondistill.runs.layout import RunFolder
-from reasondistill.runs.store import Identity, changed_keys, read_manifest
+from reasondistill.runs.store import (
+    Foreseen,
+    Identity,
+    Manifest,
+    changed_keys,
+    foresee,
+    read_manifest,
+)
+from reasondistill.stages.students.identity import student_identity
 from reasondistill.stages.students.job import StudentJob
 
 log = logging.getLogger(__name__)
@@ -19,12 +27,8 @@ def keep_what_stands(job: StudentJob, identity: Identity) -> None:
     """Move the student of a job's folder to a name of its own when nothing but what it learns from
     has changed, and that has grown. The folder is free then.
     """
-    run = job.run
-    before = read_manifest(job.folder)
-    if run is None or before is None or before.fingerprint == identity.fingerprint:
-        return
-    changed = changed_keys(before.identity, identity.to_dict())
-    if not all(_has_grown(job, run, name, old) for name, old, _ in changed):
+    run, before = job.run, has_grown_since(job, identity)
+    if run is None or before is None:
         return
     name = job.folder.name
     kept = name_to_keep(run, name, before)
@@ -36,6 +40,29 @@ def keep_what_stands(job: StudentJob, identity: Identity) -> None:
         kept,
         run.student(kept).path,
     )
+
+
+def has_grown_since(job: StudentJob, identity: Identity) -> Manifest | None:
+    """The manifest of the student that stands, where nothing but what it learns from has changed,
+    and that has grown.
+    """
+    run, before = job.run, read_manifest(job.folder)
+    if run is None or before is None or before.fingerprint == identity.fingerprint:
+        return None
+    changed = changed_keys(before.identity, identity.to_dict())
+    if not all(_has_grown(job, run, name, old) for name, old, _ in changed):
+        return None
+    return before
+
+
+def foresee_student(job: StudentJob, *, keep_old: bool = False) -> Foreseen:
+    """What `run_student` would find in the folder; nothing is changed. Raises as it does."""
+    identity = student_identity(job)
+    if not keep_old:
+        before = has_grown_since(job, identity)
+        if before is not None:
+            return Foreseen("new", before)
+    return foresee(job.folder, identity, keep_old=keep_old)
 
 
 def _has_grown(job: StudentJob, run: RunFolder, name: str, old: Any) -> bool:

@@ -8,6 +8,7 @@ what is missing of it, drawing.py the teachers, workers.py the sharing and finis
 
 from reasondistill.models.samplers import seed_of
 from reasondistill.models.samplers.opening import OpenSampler
+from reasondistill.stages.traces.foreseeing import foresee_traces
 from reasondistill.stages.traces.sampling import sample_key, sample_traces
 from reasondistill.stages.traces.stage import (
     as_many_as_stand,
@@ -23,6 +24,7 @@ __all__ = [
     "as_many_problems_as_stand",
     "chunk_of",
     "deal",
+    "foresee_traces",
     "run_traces",
     "sample_key",
     "sample_traces",

@@ -10,6 +10,13 @@ majority where there is no gold answer, and undecided.py what a judge has replie
 
 from reasondistill.stages.verdicts.judge import load_judge_prompt
 from reasondistill.stages.verdicts.judging import grade_traces, judge_traces, to_item
-from reasondistill.stages.verdicts.stage import run_verdicts
+from reasondistill.stages.verdicts.stage import foresee_verdicts, run_verdicts
 
-__all__ = ["grade_traces", "judge_traces", "load_judge_prompt", "run_verdicts", "to_item"]
+__all__ = [
+    "foresee_verdicts",
+    "grade_traces",
+    "judge_traces",
+    "load_judge_prompt",
+    "run_verdicts",
+    "to_item",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from reasondistill.runs.figures import VerdictsFigures
 from reasondistill.runs.growth import stood_in
 from reasondistill.runs.session import ALONE, Session
 from reasondistill.runs.store import (
+    Foreseen,
     HasGrown,
     Identity,
     Manifest,
     Shard,
     finish_stage,
+    foresee,
     open_stage,
     read_manifest,
     read_records,
@@ -123,6 +126,35 @@ def run_verdicts(
         seconds=time.time() - started,
         files=[layout.VERDICTS],
     )
+
+
+def foresee_verdicts(
+    verdicts: VerdictSettings,
+    problems_folder: Path,
+    traces_folder: Path,
+    folder: Path,
+    serving: Serving,
+    *,
+    heal: bool = False,
+    keep_old: bool = False,
+) -> Foreseen:
+    """What `run_verdicts` would find in the folder; nothing is changed. Raises as it does."""
+    judge = None
+    if verdicts.judge is not None:
+        judge = Judge.of(verdicts.judge, serving)
+    inputs = _inputs(verdicts, judge, problems_folder, traces_folder)
+    found = foresee(
+        folder,
+        Identity("verdicts", VERSION, {}, inputs),
+        has_grown=_has_grown(problems_folder, traces_folder),
+        derived=True,
+        keep_old=keep_old and _same_traces(folder, inputs),
+        beside={REPLIES},
+    )
+    has_failed = found.before is not None and _has_judge_failed(found.before)
+    if heal and has_failed and found.state == "complete":
+        return replace(found, state="partial")
+    return found
 
 
 def _inputs(

@@ -38,6 +38,12 @@ def collate(texts: Sequence[Text], *, pad: int, flat: bool) -> dict[str, Any]:
     return batch
 
 
+def collated(features: Sequence[Mapping[str, Any]], *, pad: int, flat: bool) -> dict[str, Any]:
+    """A trainer's rows as `collate` makes a batch of them."""
+    texts = [Text(one["input_ids"], one["labels"], one["row"]) for one in features]
+    return collate(texts, pad=pad, flat=flat)
+
+
 def boundaries(lengths: Sequence[int]) -> dict[str, Any]:
     """Where each text of a flat row begins, in the words of every kind of layer, as TRL's collator
     says it: positions for masks that are made of them, sums of lengths for flash attention and

@@ -22,10 +22,8 @@ from reasondistill.models.quantised import bytes_in_memory, quantisation_of
 from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.vocabulary import (
     TokenMatch,
-    UnlikeTokens,
-    describe_vocabulary,
     gap_in_words,
-    match_tokens,
+    matched_tokenizers,
 )
 from reasondistill.models.weights import (
     only_safetensors,
@@ -160,18 +158,7 @@ def match_tokenizers(teacher: Any, student: Any, name: str) -> TokenMatch | None
     """Which tokens of both are the same, told once; None where all are. Raises ConfigError, naming
     the first ones, where ordinary tokens differ.
     """
-
-    def spell(token: str) -> list[int]:
-        return teacher.encode(token, add_special_tokens=False)
-
-    try:
-        match = match_tokens(describe_vocabulary(student), describe_vocabulary(teacher), spell)
-    except UnlikeTokens as unlike:
-        raise ConfigError(
-            f"teacher {name}: its tokenizer is not the student's: {unlike}. Its "
-            "probabilities are of other tokens; take a "
-            "student of the same family, or method = 'sft', which learns from text alone."
-        ) from None
+    match = matched_tokenizers(teacher, student, name)
     if match is not None:
         tell_gap(name, match)
     return match

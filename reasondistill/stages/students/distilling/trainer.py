@@ -28,6 +28,7 @@ from reasondistill.methods.step import Micro, Moment, StoredTokens, TokenLogProb
 from reasondistill.methods.texts import IGNORE, Text, in_loss, written_text
 from reasondistill.stages.students.distilling.batches import (
     collate,
+    collated,
     fixed_text,
     split_evenly,
     tokens_in,
@@ -89,7 +90,8 @@ class DistillTrainer(SortedTrainer):
         self.grade = grade
         tokenizer = arguments["processing_class"]
         self._end: int = tokenizer.eos_token_id
-        self._collate = partial(collate, pad=tokenizer.pad_token_id, flat=flat)
+        self._shape: dict[str, Any] = {"pad": tokenizer.pad_token_id, "flat": flat}
+        self._collate = partial(collate, **self._shape)
         super().__init__(data_collator=self._collated, **arguments)
         self._open_writers = writers
         self._writers: Writers | None = None
@@ -109,7 +111,7 @@ class DistillTrainer(SortedTrainer):
     # -- texts
 
     def _collated(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        return self._collate([Text(f["input_ids"], f["labels"], f["row"]) for f in features])
+        return collated(features, **self._shape)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device

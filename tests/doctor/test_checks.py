@@ -1,8 +1,12 @@
-"""The checks before a run: one registry, in which a further check is one function."""
+"""The checks before a run: one registry, in which a further check is one function that stands
+beside what it judges.
+"""
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,23 +14,46 @@ from packaging.requirements import Requirement
 from test_forecast import planned
 from tiny_model import make_tiny_model
 
-from reasondistill.doctor import all_checks, check, run_check
-from reasondistill.doctor import registry as checks
-from reasondistill.doctor.checks import needed_packages, packages, tracking, whole_models
+from reasondistill import checks
+from reasondistill.checks import BEFORE_A_RUN, COSTS, IN_A_DRY_RUN, Advice, Fault, all_checks
+from reasondistill.doctor import check, examine
+from reasondistill.doctor.examining import HOMES
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.pipeline import Run
+from reasondistill.pipeline.preflight import needed_packages, packages, tracking, whole_models
 from reasondistill.runs.limits import allowed_losses, are_too_many_faulty
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
-def test_every_check_has_a_name_and_says_what_it_looks_at() -> None:
+def test_every_check_has_a_name_a_cost_what_it_looks_at_and_a_remedy_that_is_a_command() -> None:
+    every = all_checks()
     assert {"prompts", "models", "names", "judge", "filters", "packages"} <= {
-        one.name for one in all_checks()
+        one.name for one in every
     }
-    assert all(one.about for one in all_checks())
-    on_data = [one.name for one in all_checks() if one.reads_data]
-    assert on_data == ["sources", "published_traces"]
+    programs = ("reasondistill ", "hf ", "pip ", "make ", "rm ", "curl ")
+    for one in every:
+        assert one.about.endswith("."), one.name
+        assert one.cost in COSTS
+        assert one.remedy.startswith(programs), one.name
+    on_data = [one.name for one in every if one.cost == "rows"]
+    assert on_data == ["sources", "published-traces"]
+    assert set(BEFORE_A_RUN) < set(IN_A_DRY_RUN) < set(COSTS)
+
+
+def test_every_check_stands_beside_what_it_judges() -> None:
+    homes = {home.__name__ for home in HOMES}
+    assert all(not name.startswith("reasondistill.doctor") for name in homes)
+    for one in all_checks():
+        assert one.examine.__module__ in homes, one.name
+
+
+def test_the_document_names_every_check_and_its_cost_and_no_other() -> None:
+    text = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
+    named: dict[str, str] = {}
+    for names, cost in re.findall(r"^\| (`[^|]*) \| (\w+) \|", text, re.M):
+        named |= dict.fromkeys(re.findall(r"`([a-z-]+)`", names), cost)
+    assert named == {one.name: one.cost for one in all_checks()}
 
 
 def test_a_stranger_adds_a_check_as_one_function(
@@ -34,15 +61,23 @@ def test_a_stranger_adds_a_check_as_one_function(
 ) -> None:
     monkeypatch.setattr(checks, "_CHECKS", {})
 
-    @run_check(reads_data=True)
-    def never_on_a_friday(run: Run) -> None:  # pyright: ignore[reportUnusedFunction]
+    @checks.check(Run, "friday", cost="rows", remedy="reasondistill run FILE --set name=monday")
+    def never_on_a_friday(run: Run) -> Iterator[Fault | Advice]:  # pyright: ignore[reportUnusedFunction]
         """No run starts on a Friday."""
+        yield Advice("It will rain.")
+        yield Fault(ConfigError("It is nearly Friday."), stops=False)
         raise ConfigError(f"{run.pipeline.name}: it is Friday.")
 
     job = planned(tmp_path)
-    check(job)
+    assert check(job, BEFORE_A_RUN) == []
     with pytest.raises(ConfigError, match="planned: it is Friday"):
-        check(job, reads_data=True)
+        check(job)
+    (examined,) = examine(job, COSTS)
+    told, nearly, friday = examined.findings
+    assert (told.is_fault, nearly.is_fault, friday.is_fault) == (False, True, True)
+    assert (nearly.stops, friday.stops) == (False, True)
+    assert friday.remedy == "reasondistill run FILE --set name=monday"
+    assert examined.faults == (nearly, friday)
 
 
 def test_a_table_of_no_filter_stops_a_run_before_it_starts(tmp_path: Path) -> None:

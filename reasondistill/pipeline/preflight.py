@@ -1,22 +1,22 @@
-"""The checks of a run: prompts, benchmarks, models, students, names, packages, data."""
+"""What is looked at of a whole run before it starts: prompts, benchmarks, models, names, packages,
+sources, and whether its folder was made from other settings.
+"""
 
 from __future__ import annotations
 
 import configparser
 import importlib.util
-import logging
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from reasondistill.checks import Advice, check
 from reasondistill.config import (
     DEFAULT_SAMPLER,
     EnvironmentSettings,
     ModelSettings,
     ProblemSource,
     StudentSettings,
-    TraceSettings,
     capabilities_of,
 )
 from reasondistill.curation.filter_rules import compiled
@@ -24,53 +24,35 @@ from reasondistill.curation.filters import active_filters
 from reasondistill.curation.filters.lengths import tokenizers_of
 from reasondistill.curation.rows import find_path
 from reasondistill.curation.sources import naming
-from reasondistill.doctor.registry import all_checks, run_check
 from reasondistill.errors import ConfigError, MissingDependencyError
 from reasondistill.foreign_files import read_text
 from reasondistill.grading import find_policy
-from reasondistill.launch.launcher import launcher_of
 from reasondistill.models.folders import require_sound_weights, require_tokenizer
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import identity_of
 from reasondistill.models.samplers.stored.sampler import check_first_rows
-from reasondistill.models.templates import check_prompt
-from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import (
-    hub_commit,
     model_folder,
     model_identity,
     named_folder,
     tokenizer_identity,
 )
-from reasondistill.pipeline import (
-    Run,
-    benchmarks,
+from reasondistill.pipeline.foreseeing import foresee_run, is_complete
+from reasondistill.pipeline.measured import (
+    baselines,
     eval_models,
-    located,
     served_teachers,
+    step_benchmarks,
     teacher_of,
 )
-from reasondistill.pipeline.measured import baselines, step_benchmarks
+from reasondistill.pipeline.runs import Run, benchmarks, located
 from reasondistill.records import VARIANT
 from reasondistill.runs.store import read_manifest
 from reasondistill.sections import short
 from reasondistill.stages import problems, students, verdicts
 
-log = logging.getLogger(__name__)
 
-
-def check(run: Run, *, reads_data: bool = False) -> None:
-    """Make every check that needs no weights, before a GPU starts.
-
-    `reads_data` also reads the first row of each source that needs no network. Raises ConfigError,
-    DataError, StageError or MissingDependencyError.
-    """
-    for one in all_checks():
-        if reads_data or not one.reads_data:
-            one.examine(run)
-
-
-@run_check()
+@check(Run, "prompts", cost="files", remedy="reasondistill list prompts")
 def prompts(run: Run) -> None:
     """Every named prompt can be read."""
     written, settings = run.pipeline.traces, run.pipeline.evals
@@ -87,7 +69,7 @@ def prompts(run: Run) -> None:
             load_prompt(prompt)
 
 
-@run_check()
+@check(Run, "variants", cost="files", remedy="reasondistill list benchmarks")
 def variants(run: Run) -> None:
     """Further prompts have distinct names; finished students have the snapshots that are
     measured.
@@ -106,7 +88,7 @@ def variants(run: Run) -> None:
                 students.snapshots(run.stage("students") / student.name)
 
 
-@run_check()
+@check(Run, "names", cost="files", remedy="reasondistill run FILE --set students.0.name=another")
 def names(run: Run) -> None:
     """Students and teachers have different names, because they share one table and one folder."""
     taken = [student.name for student in run.pipeline.all_students()]
@@ -128,26 +110,31 @@ def names(run: Run) -> None:
         )
 
 
-@run_check()
+@check(Run, "against", cost="files", remedy="reasondistill run FILE --set evals.against=[]")
 def compared_with(run: Run) -> None:
     """The named baselines exist."""
     baselines(run)
 
 
-@run_check()
+@check(
+    Run,
+    "grading-policy",
+    cost="files",
+    remedy="reasondistill run FILE --set verdicts.policy=default",
+)
 def grading_policy(run: Run) -> None:
     """The grading policy exists."""
     find_policy(run.pipeline.verdicts.policy)
 
 
-@run_check()
+@check(Run, "models", cost="files", remedy="hf download MODEL")
 def models(run: Run) -> None:
     """Teachers and measured models are at the named path or on the hub."""
     for model in (*run.pipeline.teachers, *run.pipeline.evals.models):
         identity_of(located(model))
 
 
-@run_check()
+@check(Run, "whole-models", cost="files", remedy="hf download MODEL --force-download")
 def whole_models(run: Run) -> None:
     """Folders of models are whole: the weights that their headers and index name, and a tokenizer.
 
@@ -180,7 +167,7 @@ def model_names(run: Run) -> Iterator[str]:
             yield student.teacher
 
 
-@run_check()
+@check(Run, "judge", cost="files", remedy="reasondistill copy judge")
 def judge(run: Run) -> None:
     """The judge's prompt, model folder or script exist."""
     settings = run.pipeline.verdicts.judge
@@ -192,7 +179,7 @@ def judge(run: Run) -> None:
         raise ConfigError(f"[verdicts.judge] model = {settings.model!r}: no such script file.")
 
 
-@run_check()
+@check(Run, "model-of-log-probs", cost="files", remedy="hf download MODEL")
 def model_of_log_probabilities(run: Run) -> None:
     """The model that scores other models' traces exists."""
     written = run.pipeline.traces
@@ -200,7 +187,7 @@ def model_of_log_probabilities(run: Run) -> None:
         model_identity(written.logprobs_model)
 
 
-@run_check()
+@check(Run, "filters", cost="files", remedy="reasondistill list filters")
 def filters(run: Run) -> None:
     """Every table of `[examples.filters]` belongs to a filter and fits its settings; the tokenizers
     that they name exist.
@@ -210,16 +197,7 @@ def filters(run: Run) -> None:
         tokenizer_identity(tokenizer.name, tokenizer.revision)
 
 
-@run_check()
-def training_processes(run: Run) -> None:
-    """Batch sizes and strategy fit the processes that share a training."""
-    nodes = launcher_of(run).resources("students").nodes
-    processes = run.cluster.train.processes * nodes
-    for student in run.pipeline.all_students():
-        students.check_strategy(student, run.cluster.train, processes)
-
-
-@run_check()
+@check(Run, "student-settings", cost="files", remedy="reasondistill schema pipeline")
 def student_settings(run: Run) -> None:
     """Each student's settings fit together, and a student that distils has a teacher."""
     for student in run.pipeline.students:
@@ -245,120 +223,7 @@ def _find_what_it_learns_from(run: Run, student: StudentSettings) -> None:
         model_identity(teacher.model, teacher.revision)
 
 
-@run_check()
-def templates(run: Run) -> None:
-    """A question comes whole through the chat templates of teachers and students, and a trace
-    through a student's with one block of reasoning.
-
-    Of models whose tokenizer is not here, and which no hub answers for, nothing can be said.
-    """
-    if importlib.util.find_spec("transformers") is None:
-        return
-    written = run.pipeline.traces
-    if written is not None and not is_complete(run.stage("traces")):
-        prompt = load_prompt(written.prompt).prompt
-        for teacher in map(located, written.teachers):
-            is_here = teacher.capabilities.has_weights and is_at_hand(
-                teacher.model, teacher.revision
-            )
-            if is_here and not prompt.plain:
-                tokenizer = loaded_tokenizer(teacher.model, partial(tokenizer_of, teacher))
-                if tokenizer is None:
-                    continue
-                whose = f"[traces] teacher {teacher.model}"
-                check_prompt(tokenizer, prompt, whose, options=teacher.template_options)
-    if written is not None:
-        _check_students_templates(run, written)
-
-
-def _check_students_templates(run: Run, written: TraceSettings) -> None:
-    prompt = load_prompt(run.pipeline.student_prompt).prompt
-    seen: set[tuple[str, bool]] = set()
-    for student in run.pipeline.all_students():
-        thinks = student.method not in ("base", "answer_only") and may_think(written)
-        start = with_its_tokenizer(run, student)
-        known = (start.start(), thinks)
-        if known in seen or is_complete(run.stage("students") / student.name):
-            continue
-        seen.add(known)
-        source = start.base
-        if start.architecture is not None:
-            source = start.architecture.tokenizer
-        is_trained = start.architecture is not None and source == "train"
-        if is_trained or source is None or not is_at_hand(source, start.revision):
-            continue
-        from reasondistill.stages.students.bases import load_tokenizer
-
-        tokenizer = loaded_tokenizer(source, partial(load_tokenizer, start, []))
-        if tokenizer is None:
-            continue
-        whose = f"[students] {student.name} base = {source!r}"
-        students.check_rendering(tokenizer, prompt, whose, thinks=thinks)
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a stage, or a student, is finished: nothing is paid for it again."""
-    done = read_manifest(folder)
-    return done is not None and done.status == "complete"
-
-
-def may_think(written: TraceSettings) -> bool:
-    """Whether a teacher may write reasoning, as far as the file says."""
-    for teacher in written.teachers:
-        is_told_not_to = teacher.template_options.get("enable_thinking") is False
-        writes = not teacher.capabilities.reads_solutions
-        if writes and teacher.reasoning != "none" and not is_told_not_to:
-            return True
-    return False
-
-
-def is_at_hand(model: str, revision: str | None) -> bool:
-    """Whether a tokenizer lies here or the hub answers for it."""
-    return named_folder(model).is_dir() or hub_commit(model, revision) is not None
-
-
-def loaded_tokenizer(name: str, load: Callable[[], Any]) -> Any:
-    """What `load` loads; None, and a word in the log, for a hub id whose files do not come here.
-    Raises ConfigError for a folder without a tokenizer that can be read.
-    """
-    try:
-        return load()
-    except (OSError, ValueError) as error:
-        if named_folder(name).is_dir():
-            fault = f"model {name}: its tokenizer cannot be loaded: {error}"
-            raise ConfigError(fault) from error
-        log.info("%s: its chat template is not looked at: %s", name, error)
-        return None
-
-
-def tokenizer_of(model: ModelSettings) -> Any:
-    """The tokenizer of a model's folder or hub id."""
-    source = named_folder(model.model)
-    name = model.model
-    if source.is_dir():
-        name = str(source)
-    return open_tokenizer(name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-
-
-def with_its_tokenizer(run: Run, student: StudentSettings) -> StudentSettings:
-    """The student with what its tokenizer comes from, where it starts from another student."""
-    by_name = {other.name: other for other in run.pipeline.all_students()}
-    start = student
-    while start.starts_from is not None:
-        parent = by_name[start.starts_from]
-        start = start.model_copy(
-            update={
-                "base": parent.base,
-                "revision": parent.revision,
-                "architecture": parent.architecture,
-                "chat_template": start.chat_template or parent.chat_template,
-                "template_options": parent.template_options | start.template_options,
-            }
-        )
-    return start
-
-
-@run_check()
+@check(Run, "packages", cost="files", remedy='pip install "reasondistill[vllm,train]"')
 def packages(run: Run) -> None:
     """The packages of each stage are installed, where it runs in this environment and not in one of
     the cluster file.
@@ -405,7 +270,7 @@ def needed_packages(run: Run) -> Iterator[NeededPackage]:
 _HARMLESS_TRACKING = {"entity", "project", "mode"}
 
 
-@run_check()
+@check(Run, "tracking", cost="files", remedy="rm wandb/settings")
 def tracking(run: Run) -> None:
     """Where wandb is used, its settings in the working directory name no server and no proxy: the
     key would go there.
@@ -431,35 +296,117 @@ def tracking(run: Run) -> None:
             )
 
 
-@run_check(reads_data=True)
+@check(
+    Run,
+    "sources",
+    cost="rows",
+    remedy="reasondistill run FILE --only problems --set problems.limit=10",
+)
 def sources(run: Run) -> None:
     """The first row of each source that needs no network becomes a problem; the filters of all can
     be read; files of questions that training must not hold have some.
     """
-    named: list[ProblemSource] = []
-    if run.pipeline.problems is not None:
-        named += run.pipeline.problems.parts
-    named += [benchmark.problems for benchmark in benchmarks(run)]
-    base = run.source.parent
-    for source in named:
+    settings, base = run.pipeline.problems, run.source.parent
+    asked = set(run.only or run.stages)
+    named: list[tuple[ProblemSource, bool]] = []
+    is_made = "problems" not in asked or is_complete(run.stage("problems"))
+    if settings is not None:
+        named += [(part, not is_made) for part in settings.parts]
+    for benchmark in benchmarks(run):
+        there = is_complete(run.layout.benchmark(benchmark.name).problems_folder)
+        named.append((benchmark.problems, not there and bool(asked & {"problems", "evals"})))
+    for source, is_to_be_read in named:
         for field, rule in source.filter.items():
             with naming(source.name):
                 compiled(field, rule)
         path = find_path(source.dataset, base)
         is_here = source.source != "hub" or (path is not None and path.is_dir())
-        if is_here:
+        if is_here and is_to_be_read:
             next(problems.read_problems(source, base=base), None)
-    settings = run.pipeline.problems
-    if settings is not None and settings.decontaminate is not None:
-        for name in settings.decontaminate.files:
-            next(problems.held_out_of_file(settings.decontaminate, name, base), None)
+    if settings is None or settings.decontaminate is None or is_made:
+        return
+    for name in settings.decontaminate.files:
+        next(problems.held_out_of_file(settings.decontaminate, name, base), None)
 
 
-@run_check(reads_data=True)
+@check(Run, "published-traces", cost="rows", remedy="reasondistill schema pipeline")
 def published_traces(run: Run) -> None:
     """The first rows of each data set of published traces that lies here are of a known shape, or
     have the named fields; its texts are texts.
     """
     for teacher in map(located, run.pipeline.teachers):
-        if teacher.capabilities.reads_dataset and Path(teacher.model).exists():
+        is_here = teacher.capabilities.reads_dataset and Path(teacher.model).exists()
+        is_asked = "traces" in (run.only or run.stages)
+        if is_here and is_asked and not is_complete(run.stage("traces")):
             check_first_rows(teacher)
+
+
+# ---- the folder ----------------------------------------------------------------------------------
+
+
+@check(
+    Run,
+    "other-settings",
+    cost="files",
+    remedy="reasondistill run FILE --set name=ANOTHER",
+)
+def made_from_these_settings(run: Run) -> None:
+    """What stands in the run's folder was made from these settings, or goes on with them. Of a
+    folder that lives at a URL only the run itself can tell, when it has fetched it.
+    """
+    if run.folder.is_dir() and run.cluster.storage is None:
+        foresee_run(run, run.only or run.stages)
+
+
+@check(
+    Run,
+    "unpinned",
+    cost="files",
+    remedy="reasondistill run FILE --set traces.teachers.0.revision=COMMIT",
+)
+def revisions_are_pinned(run: Run) -> Iterator[Advice]:
+    """Models and data sets of the hub are named with their commit: another one is another run."""
+    for key, name in _unpinned(run):
+        yield Advice(
+            f"{key}: {name} without a revision is whatever the hub has on that day.",
+            f"reasondistill run FILE --set {key}.revision=COMMIT",
+        )
+
+
+def _unpinned(run: Run) -> Iterator[tuple[str, str]]:
+    """Key and name of each data set and model of the hub without a revision."""
+    pipeline = run.pipeline
+    yield from _unpinned_sources(run)
+    served: list[tuple[str, ModelSettings]] = []
+    for number, teacher in enumerate(pipeline.teachers):
+        served.append((f"traces.teachers.{number}", teacher))
+    for number, model in enumerate(pipeline.evals.models):
+        served.append((f"evals.models.{number}", model))
+    for key, model in served:
+        is_of_hub = model.capabilities.has_weights or model.capabilities.reads_dataset
+        if is_of_hub and model.revision is None and _is_on_hub(model.model):
+            yield key, model.model
+    for number, student in enumerate(pipeline.students):
+        base = student.base or ""
+        is_named = bool(base) and student.starts_from is None and student.revision is None
+        if is_named and _is_on_hub(base):
+            yield f"students.{number}", base
+
+
+def _unpinned_sources(run: Run) -> Iterator[tuple[str, str]]:
+    settings = run.pipeline.problems
+    if settings is None:
+        return
+    parts: Sequence[ProblemSource] = settings.parts
+    for number, source in enumerate(parts):
+        key = "problems"
+        if len(parts) > 1:
+            key = f"problems.sources.{number}"
+        is_folder = find_path(source.dataset, run.source.parent) is not None
+        if source.source == "hub" and source.revision is None and not is_folder:
+            yield key, source.dataset
+
+
+def _is_on_hub(model: str) -> bool:
+    """Whether a name is a hub id, and no folder or file here."""
+    return not model.startswith("shipped:") and not named_folder(model).exists()

@@ -1,0 +1,186 @@
+"""A model that writes traces or is measured, as it will be asked, and what is looked at before it
+is: its template, where its turns end, its context, its prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from reasondistill.checks import Advice, Fault, check
+from reasondistill.config import ModelSettings
+from reasondistill.errors import ConfigError
+from reasondistill.models.at_hand import (
+    config_of,
+    generation_ends,
+    is_at_hand,
+    loaded_tokenizer,
+    tokenizer_of,
+)
+from reasondistill.models.context import context_of
+from reasondistill.models.prompts import NamedPrompt
+from reasondistill.models.templates import (
+    QUESTION,
+    check_prompt,
+    check_worked_examples,
+    end_of_turn,
+)
+from reasondistill.models.tokenising import InputFault, tokenise_prompt
+
+
+@dataclass(frozen=True)
+class AskedModel:
+    """A model whose weights this machine can read. `whose` says where it stands in the file, `key`
+    by which key; `max_tokens` is how long the file lets an answer be (None: it does not say), and
+    `max_model_len` what of its context is used here. `made_for` is the prompt that it was trained
+    with, where that is known.
+    """
+
+    whose: str
+    key: str
+    model: ModelSettings
+    prompt: NamedPrompt
+    max_tokens: int | None = None
+    max_model_len: int | None = None
+    made_for: str | None = None
+
+    @cached_property
+    def is_here(self) -> bool:
+        """Whether anything can be said of it."""
+        return is_at_hand(self.model.model, self.model.revision)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, or None."""
+        if not self.is_here:
+            return None
+        return loaded_tokenizer(self.model.model, partial(tokenizer_of, self.model))
+
+    @cached_property
+    def context(self) -> int | None:
+        """How many tokens it reads here, as far as that is known."""
+        config = None
+        if self.is_here:
+            own_code = self.model.trust_remote_code
+            config = config_of(self.model.model, self.model.revision, trust_remote_code=own_code)
+        limits = [self.max_model_len]
+        if config is not None:
+            limits.append(context_of(config))
+        return min((limit for limit in limits if limit is not None), default=None)
+
+
+@check(
+    AskedModel,
+    "question-in-template",
+    cost="tokens",
+    remedy="reasondistill copy think ./prompts/think.toml",
+)
+def question_comes_through(asked: AskedModel) -> None:
+    """A question, and the system text, stand once each in what the chat template makes of them."""
+    prompt = asked.prompt.prompt
+    if prompt.plain or asked.tokenizer is None:
+        return
+    options = asked.model.template_options
+    check_prompt(asked.tokenizer, prompt, asked.whose, options=options)
+
+
+@check(
+    AskedModel,
+    "worked-examples",
+    cost="tokens",
+    remedy="reasondistill copy gsm8k_few_shot ./prompts/gsm8k_few_shot.toml",
+)
+def worked_examples_come_through(asked: AskedModel) -> None:
+    """The worked examples of a prompt come whole through the chat template."""
+    if asked.tokenizer is not None:
+        options = asked.model.template_options
+        check_worked_examples(asked.tokenizer, asked.prompt.prompt, asked.whose, options=options)
+
+
+@check(
+    AskedModel,
+    "turn-end",
+    cost="tokens",
+    remedy="hf download MODEL generation_config.json tokenizer_config.json",
+)
+def turns_end_where_sampling_does(asked: AskedModel) -> Iterator[Fault]:
+    """The token that ends a turn in a model's template ends its samples too."""
+    tokenizer = asked.tokenizer
+    if tokenizer is None or asked.prompt.prompt.plain:
+        return
+    end = end_of_turn(tokenizer, asked.model.template_options)
+    if end is None:
+        return
+    ends = {*generation_ends(asked.model.model, asked.model.revision), tokenizer.eos_token_id}
+    if tokenizer.convert_tokens_to_ids(end) in ends:
+        return
+    known = ", ".join(repr(tokenizer.decode([one])) for one in sorted(ends - {None}))
+    fault = ConfigError(
+        f"{asked.whose}: its chat template ends a turn with {end!r}, and its texts end at "
+        f"{known or 'nothing'}: they would go on to max_tokens. Its generation_config.json or "
+        "tokenizer_config.json names another end than its template."
+    )
+    yield Fault(fault, stops=False)
+
+
+@check(
+    AskedModel,
+    "context",
+    cost="tokens",
+    remedy="reasondistill run FILE --set traces.max_tokens=1024",
+)
+def answers_fit_the_context(asked: AskedModel) -> Iterator[Fault]:
+    """A prompt and an answer as long as the file allows fit into what a model reads."""
+    context = asked.context
+    if context is None or asked.tokenizer is None:
+        return
+    prompt = asked.prompt.prompt
+    options = asked.model.template_options
+    try:
+        made = tokenise_prompt(
+            asked.tokenizer, prompt.render(QUESTION), plain=prompt.plain, options=options
+        )
+    except (InputFault, ConfigError):
+        return  # another check says so
+    used = len(made.ids)
+    if used >= context:
+        yield Fault(
+            ConfigError(
+                f"{asked.whose}: a short question in prompt {asked.prompt.name!r} has {used:,} "
+                f"tokens, and the model reads {context:,}."
+            ),
+            f"reasondistill run FILE --set {asked.key.partition('.')[0]}.prompt=question",
+        )
+    elif asked.max_tokens is not None and used + asked.max_tokens > context:
+        stage = asked.key.partition(".")[0]
+        room = context - used
+        yield Fault(
+            ConfigError(
+                f"{asked.whose}: max_tokens = {asked.max_tokens:,}, and behind a short question "
+                f"the model has room for {room:,} (its context here is {context:,}): longer "
+                "answers are cut off."
+            ),
+            f"reasondistill run FILE --set {stage}.max_tokens={room}",
+            stops=False,
+        )
+
+
+@check(
+    AskedModel,
+    "other-prompt",
+    cost="files",
+    remedy="reasondistill run FILE --set evals.prompt=none",
+)
+def is_asked_as_it_was_trained(asked: AskedModel) -> Iterator[Fault | Advice]:
+    """A model is measured with the prompt that it was trained with."""
+    if asked.made_for is None or asked.made_for == asked.prompt.name:
+        return
+    fault = ConfigError(
+        f"{asked.whose}: was trained with the prompt {asked.made_for!r} and is measured with "
+        f"{asked.prompt.name!r}: what it lost is the prompt's doing. Measure it with its own, and "
+        f"name the other in [evals] prompts, which compares both."
+    )
+    own = f"reasondistill run FILE --set evals.prompt={asked.made_for}"
+    yield Fault(fault, own, stops=False)
