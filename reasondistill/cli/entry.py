@@ -12,6 +12,7 @@ import typer
 import reasondistill
 from reasondistill.cli import (
     checking,
+    explaining,
     files,
     forecasting,
     grading,
@@ -41,6 +42,7 @@ COMMANDS = (
     pushing,
     grading,
     files,
+    explaining,
     schema,
     task,
 )
