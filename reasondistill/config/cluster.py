@@ -255,10 +255,10 @@ class ResourceSettings(Section):
     """The time limit, as Slurm writes it. Example: "1-12:00:00"
     """
     partition: SchedulerValue | None = None
-    """Slurm's partition. Example: "gpu"
+    """Slurm's partition for its jobs. Example: "gpu"
     """
     account: SchedulerValue | None = None
-    """Slurm's account. Example: "my_project"
+    """Slurm's account that is charged. Example: "my_project"
     """
     qos: SchedulerValue | None = None
     """Slurm's quality of service. Example: "normal"
