@@ -27,6 +27,7 @@ from reasondistill.cli.console import (
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.foreign_text import shortened
 from reasondistill.runs.layout import RunFolder
 from reasondistill.tables import (
     MINUS,
@@ -62,6 +63,8 @@ _MAX_TOKENS = 32_768
 _LONGEST_NAME = 100
 # Of a question that is printed.
 _QUESTION_CHARACTERS = 160
+# Of a setting that is printed; the file of --out has all of it.
+_SETTING_CHARACTERS = 200
 # `NAME=` before a model.
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=.")
 
@@ -409,7 +412,9 @@ def print_changes(title: str, changes: list[Change]) -> None:
         return
     table = plain_table(named(title), "first", "second")
     for change in changes:
-        table.add_row(named(change.name), named(change.ours or "–"), named(change.theirs or "–"))
+        values = (change.ours or "–", change.theirs or "–")
+        cells = [named(shortened(value, _SETTING_CHARACTERS)) for value in values]
+        table.add_row(named(change.name), *cells)
     out.print(table)
 
 
