@@ -119,6 +119,15 @@ PACK_BYTES = Bound(
 PACK_FILES = Bound(
     "PACK_FILES", 100_000, "files", "of a packed run; one student or measured model has ten"
 )
+DIRECTORY_BYTES = Bound(
+    "DIRECTORY_BYTES",
+    16 << 20,
+    "bytes",
+    "the list of files in a log that is a zip; each file has some 100",
+)
+LOG_METRICS = Bound(
+    "LOG_METRICS", 1_000, "metrics", "of a log of another tool; they have one to ten"
+)
 CARD_BYTES = Bound(
     "CARD_BYTES", 4 << 20, "bytes", "the card (README.md) of a data set; large ones have 1 MB"
 )

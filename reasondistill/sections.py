@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
@@ -173,7 +173,7 @@ def check_section(
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
-        raise ConfigError(explain(path, kind, error)) from None
+        raise ConfigError(explain(path, kind, error, overrides)) from None
 
 
 def apply_override(
@@ -271,10 +271,26 @@ def _item(place: list[Any], part: str, shown: str) -> Any:
     return place[int(part)]
 
 
-def explain(path: Path, kind: type[BaseModel], error: pydantic.ValidationError) -> str:
-    """One line per fault, for a handful: `file [section] key: what is wrong. Did you mean …?`"""
+def explain(
+    path: Path,
+    kind: type[BaseModel],
+    error: pydantic.ValidationError,
+    overrides: Sequence[str] = (),
+) -> str:
+    """One line per fault, for a handful: `file [section] key: what is wrong. Did you mean …?`; of
+    what an override set `--set key: what is wrong`, without its value, which may be a secret.
+    """
     faults = _one_for_each_key(error.errors())
-    lines = [_explain_one(path, kind, fault) for fault in faults[:_MOST_FAULTS]]
+    lines: list[str] = []
+    for fault in faults[:_MOST_FAULTS]:
+        where, text = _explain_one(path, kind, fault)
+        place = ".".join(map(str, fault["loc"]))
+        for key in keys_set(overrides):
+            if place == key:
+                where, text = f"--set {short(key)}:", text.removeprefix(f"{fault['loc'][-1]}: ")
+            elif place.startswith(f"{key}."):
+                where = f"--set {short(key)}:"
+        lines.append(f"{where} {text}")
     if len(faults) > _MOST_FAULTS:
         more = len(faults) - _MOST_FAULTS
         lines.append(f"and {more:,} more faults.")
@@ -302,7 +318,15 @@ def _one_for_each_key(faults: list[ErrorDetails]) -> list[ErrorDetails]:
     return list(by_place.values())
 
 
-def _explain_one(path: Path, kind: type[BaseModel], fault: ErrorDetails) -> str:
+def keys_set(overrides: Sequence[str]) -> Iterator[str]:
+    """The dotted keys that these overrides set."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        yield ".".join(part.strip() for part in key.split("."))
+
+
+def _explain_one(path: Path, kind: type[BaseModel], fault: ErrorDetails) -> tuple[str, str]:
+    """Where a fault is, and `key: what is wrong`."""
     place = [short(str(part)) for part in fault["loc"]]
     if fault["type"] == "value_error":  # our own validators: their message begins with its key
         text = str(fault.get("ctx", {}).get("error", fault["msg"]))
@@ -310,7 +334,9 @@ def _explain_one(path: Path, kind: type[BaseModel], fault: ErrorDetails) -> str:
             place.pop()
     else:
         text = f"{place.pop()}: {_what(kind, place, fault)}" if place else fault["msg"]
-    return f"{path} [{'.'.join(place)}] {text}" if place else f"{path} {text}"
+    if not place:
+        return str(path), text
+    return f"{path} [{'.'.join(place)}]", text
 
 
 def _what(kind: type[BaseModel], parents: Sequence[str], fault: ErrorDetails) -> str:
@@ -319,7 +345,27 @@ def _what(kind: type[BaseModel], parents: Sequence[str], fault: ErrorDetails) ->
     if fault["type"] == "missing":
         return "missing; it has no default."
     found = short(repr(fault["input"]))
-    return f"{fault['msg']} (found {found})"
+    words = fault["msg"]
+    for theirs, ours in _OUR_WORDS.items():
+        words = words.replace(theirs, ours)
+    return f"{words} (found {found})"
+
+
+# What pydantic calls things, and what they are called in a file.
+_OUR_WORDS = {
+    "Input should be a valid tuple": "should be a list",
+    "Input should be a valid list": "should be a list",
+    "Input should be a valid string": "should be a text",
+    "Input should be a valid integer": "should be a whole number",
+    "Input should be a valid number": "should be a number",
+    "Input should be a valid boolean": "should be true or false",
+    "Input should be a valid dictionary or instance of": "should be a table:",
+    "Input should be a valid dictionary": "should be a table",
+    "Input should be": "should be",
+    "Tuple should have": "should have",
+    "List should have": "should have",
+    "String should": "should",
+}
 
 
 def nearest(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:

@@ -24,7 +24,7 @@ FLOORS: dict[float, tuple[str, ...]] = {
     6.0: ("launch",),
     5: ("pipeline", "api"),
     4: (*(f"stages.{stage}" for stage in STAGES), "grade_file"),
-    3.1: ("models",),
+    3.1: ("models", "foreign_logs"),
     3.0: ("curation",),
     2.1: ("runs",),
     2.0: ("config",),

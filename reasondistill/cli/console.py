@@ -38,6 +38,9 @@ app = typer.Typer(
     help="Distil a reasoning model into a small one, and say honestly by how much it worked.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 2 a message for you (file, folder, setting, full disk); 130 after "
+    "Ctrl-C, 143 after SIGTERM; 1 is a fault of ours.",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )

@@ -13,6 +13,7 @@ import reasondistill
 from reasondistill.cli import (
     checking,
     doctoring,
+    explaining,
     files,
     forecasting,
     grading,
@@ -43,6 +44,7 @@ COMMANDS = (
     pushing,
     grading,
     files,
+    explaining,
     schema,
     task,
 )

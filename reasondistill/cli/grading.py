@@ -94,12 +94,16 @@ def grade(
 @app.command(
     epilog="Examples:\n\n  reasondistill matrix answers.jsonl\n\n"
     "  reasondistill matrix answers.jsonl --policies default,lighteval --out matrix\n\n"
-    "  reasondistill matrix demo --benchmark gsm_symbolic_12\n\n" + IMITATED
+    "  reasondistill matrix demo --benchmark gsm_symbolic_12\n\n"
+    "  reasondistill matrix out/a/samples_gsm8k_2025-01-01T12-00-00.0.jsonl\n\n" + IMITATED
 )
 def matrix(
     answers: Annotated[
         str,
-        typer.Argument(help="JSONL as for `grade`; or, with --benchmark, a run's name or folder."),
+        typer.Argument(
+            help="JSONL as for `grade`; another tool's log (lm-eval, inspect, lighteval); or, with "
+            "--benchmark, a run's name or folder."
+        ),
     ],
     benchmark: Annotated[
         str | None,
@@ -125,10 +129,12 @@ def matrix(
     """Grade stored answers under several policies: what each accepts, and on how many answers any
     two disagree. Nothing is generated.
     """
+    from reasondistill.foreign_logs.finding import is_log
     from reasondistill.grade_file.matrix import (
         compare_policies,
         file_answers,
         find_policies,
+        log_answers,
         run_answers,
     )
     from reasondistill.grading import GradingPool
@@ -138,7 +144,9 @@ def matrix(
     log_lines("  ")
     names = find_policies(policies)
     folder = folder_to_read(answers, runs)
-    if benchmark is not None:
+    if is_log(Path(answers)):
+        sources = log_answers(Path(answers), benchmark)
+    elif benchmark is not None:
         sources = run_answers(load_run(folder).stage("evals"), benchmark)
     elif folder.is_dir() and not Path(answers).is_file():
         raise ConfigError(f"{folder}: is a run; say which samples with --benchmark NAME.")

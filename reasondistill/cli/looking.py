@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +28,10 @@ from reasondistill.durations import duration
 from reasondistill.errors import StageError
 
 if TYPE_CHECKING:
-    from reasondistill.pipeline import StageState
+    from reasondistill.pipeline import Run, StageState
 
+# Ids that a wrong one is compared with, and that are named.
+_MOST_COMPARED, _MOST_NAMED = 10_000, 5
 _COLOURS = {
     "complete": "green",
     "partial": "yellow",
@@ -90,10 +94,16 @@ def stage_cells(state: StageState) -> list[str]:
     ]
 
 
-@app.command(epilog="Example:\n\n  reasondistill walk demo gsm_symbolic/seed1/12")
+@app.command(
+    epilog="Examples:\n\n  reasondistill walk demo gsm_symbolic/seed1/12\n\n"
+    "  reasondistill walk demo seed1/12"
+)
 def walk(
     name: RunName,
-    problem_id: Annotated[str, typer.Argument(help="A problem's id, as in problems.jsonl.")],
+    problem_id: Annotated[
+        str,
+        typer.Argument(help="A problem's id, as in problems.jsonl, or a part that no other has."),
+    ],
     trust: Trust = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
@@ -101,6 +111,14 @@ def walk(
     from reasondistill import pipeline
 
     run = pipeline.load_run(folder_to_read(name, runs), trust=trust)
+    if not print_walk(run, problem_id):
+        print_walk(run, problem_meant(run, problem_id))
+
+
+def print_walk(run: Run, problem_id: str) -> bool:
+    """Print what each stage holds about a problem; whether there was anything."""
+    from reasondistill import pipeline
+
     is_known = False
     for title, rows in pipeline.walk(run, problem_id):
         for row in rows:
@@ -111,7 +129,33 @@ def walk(
                 if not isinstance(value, str):
                     text = json.dumps(value, ensure_ascii=False)
                 say(f"  [cyan]{named(key)}[/] {block(text)}")
-    if not is_known:
-        raise StageError(
-            f"{run.folder}: no problem {problem_id!r}. The ids stand in {run.layout.problems}."
-        )
+    return is_known
+
+
+def problem_meant(run: Run, part: str) -> str:
+    """The one problem whose id has this part, or that a sample (`gsm8k/train/12:3`) is of. Raises
+    StageError, naming those that may be meant.
+    """
+    from reasondistill import pipeline
+
+    of_sample = part.rpartition(":")[0]
+    meant: dict[str, None] = {}
+    first: list[str] = []
+    for problem_id in pipeline.problem_ids(run):
+        if len(first) < _MOST_COMPARED:
+            first.append(problem_id)
+        if problem_id == of_sample:
+            return problem_id
+        # At an end of a word: 12 is no part of 120.
+        if re.search(rf"(?<!\w){re.escape(part)}(?!\w)", problem_id):
+            meant[problem_id] = None
+    if len(meant) == 1:
+        return next(iter(meant))
+    if meant:
+        some = ", ".join(list(meant)[:_MOST_NAMED])
+        raise StageError(f"{part}: {len(meant):,} problems have this in their id: {some}, …")
+    close = get_close_matches(part, first, n=1, cutoff=0.5) or first[:1]
+    like = "They"
+    if close:
+        like = f"One is called {close[0]}; they"
+    raise StageError(f"{run.folder}: no problem {part!r}. {like} stand in {run.layout.problems}.")

@@ -27,6 +27,7 @@ from reasondistill.cli.console import (
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.foreign_text import shortened
 from reasondistill.runs.layout import RunFolder
 from reasondistill.tables import (
     MINUS,
@@ -43,16 +44,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from reasondistill.config import Pipeline
+    from reasondistill.stages.evals.entrants import Entrant
     from reasondistill.stages.evals.settings import Change
-    from reasondistill.stages.evals.stored import Comparison, Entrant, FlipToRead, LeftOut
+    from reasondistill.stages.evals.stored import Comparison, FlipToRead, LeftOut
     from reasondistill.statistics import PairedEstimate
 
+Metric = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        help="Of another tool's logs: by which metric a sample is right, where they have several. "
+        "Again for another benchmark.",
+    ),
+]
 # Tokens per answer where nothing else is said.
 _MAX_TOKENS = 32_768
 # Of the benchmarks' names, in the name of a run.
 _LONGEST_NAME = 100
 # Of a question that is printed.
 _QUESTION_CHARACTERS = 160
+# Of a setting that is printed; the file of --out has all of it.
+_SETTING_CHARACTERS = 200
 # `NAME=` before a model.
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=.")
 
@@ -237,18 +249,21 @@ def samples_of(text: str) -> int | str:
     "  reasondistill compare student=eval/runs/small/sft base=eval/runs/small/base "
     "teacher=eval/runs/traces/teacher --markdown\n\n"
     "  reasondistill compare demo/distilled demo/answer-only --benchmark "
-    "gsm_symbolic_12 --out compared.json"
+    "gsm_symbolic_12 --out compared.json\n\n"
+    "  reasondistill compare new=out/a/samples_gsm8k_2025-01-01T12-00-00.0.jsonl "
+    "old=out/b/samples_gsm8k_2025-01-02T12-00-00.0.jsonl --metric exact_match,strict-match"
 )
 def compare(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="RUN/MODEL or NAME=RUN/MODEL; a run may be packed. Without --against the first is "
-            "compared with each of the others."
+            help="RUN/MODEL or NAME=RUN/MODEL; a run may be packed. Or a log of another tool, or "
+            "its folder: lm-eval's samples_*.jsonl, inspect's .eval, lighteval's "
+            "details_*.parquet. Without --against the first is compared with each of the others."
         ),
     ],
     against: Annotated[
-        str | None, typer.Option(help="RUN/MODEL that all others are compared with.")
+        str | None, typer.Option(help="RUN/MODEL, or log, that all others are compared with.")
     ] = None,
     benchmark: Annotated[
         str | None, typer.Option(help="Only this one; by default all that everybody answered.")
@@ -257,6 +272,7 @@ def compare(
         bool,
         typer.Option("--common", help="Where problem sets differ, compare on what all answered."),
     ] = False,
+    metric: Metric = None,
     flips: Annotated[
         int, typer.Option(min=0, help="Print this many problems that flipped, to be read.")
     ] = 5,
@@ -273,13 +289,15 @@ def compare(
 ) -> None:
     """Paired comparison of stored samples: difference with interval, exact p, who flipped; better,
     worse or tied at this n. Runs may be packed; models of one run may have other numbers of samples
-    than those of another.
+    than those of another. Logs of one other tool are paired by its own problems, and what it graded
+    is taken as it stands.
     """
     from reasondistill.stages.evals import stored
+    from reasondistill.stages.evals.entrants import parse_entrant
 
-    entrants = [stored.Entrant.parse(text, runs) for text in models]
+    entrants = [parse_entrant(text, runs) for text in models]
     if against is not None:
-        others = [stored.Entrant.parse(against, runs)]
+        others = [parse_entrant(against, runs)]
     elif len(entrants) > 1:
         entrants, others = entrants[:1], entrants[1:]
     else:
@@ -287,11 +305,14 @@ def compare(
             f"{entrants[0].label}: a single model and no --against: name two, or say which one it "
             "is compared with."
         )
-    comparison = stored.compare(entrants, others, benchmark=benchmark, common=common)
+    comparison = stored.compare(
+        entrants, others, benchmark=benchmark, common=common, wanted_metrics=metric or ()
+    )
     if markdown:
         print_markdown(comparison)
     else:
         out.print(coloured(entrants_table(comparison)))
+        print_graded_by(comparison, entrants[0].tool)
         for row in comparison.left_out:
             print_left_out(row)
         print_differences(comparison)
@@ -313,6 +334,16 @@ def entrants_table(comparison: Comparison) -> Table:
         if sheet.problems:
             rows.append(ScoreRow(model, benchmark, mean_interval(sheet.correct)))
     return score_table(rows).without(["tokens"])
+
+
+def print_graded_by(comparison: Comparison, tool: str) -> None:
+    """Of logs: by which metric of the tool samples are right, and what else there is to know."""
+    for benchmark, metric in comparison.metrics.items():
+        if metric is not None:
+            line = f"{benchmark}: right by {metric}, as {tool} graded it"
+            say(f"[dim]{named(line)}[/]")
+    for note in comparison.notes:
+        say(f"  [yellow]{named(note)}[/]")
 
 
 def print_left_out(row: LeftOut) -> None:
@@ -360,6 +391,9 @@ def print_markdown(comparison: Comparison) -> None:
 
     say(escape(table(entrants_table(comparison))))
     say("")
+    for benchmark, metric in comparison.metrics.items():
+        if metric is not None:
+            say(f"{named(benchmark)}: right by {named(metric)}.\n")
     say(escape(table(differences_table(comparison).without_blanks())))
     for row in comparison.left_out:
         print_left_out(row)
@@ -378,7 +412,9 @@ def print_changes(title: str, changes: list[Change]) -> None:
         return
     table = plain_table(named(title), "first", "second")
     for change in changes:
-        table.add_row(named(change.name), named(change.ours or "–"), named(change.theirs or "–"))
+        values = (change.ours or "–", change.theirs or "–")
+        cells = [named(shortened(value, _SETTING_CHARACTERS)) for value in values]
+        table.add_row(named(change.name), *cells)
     out.print(table)
 
 
@@ -392,7 +428,8 @@ def print_flips(comparison: Comparison, ours: Entrant, theirs: Entrant, count: i
                 f"\n[bold]{named(benchmark)}[/]: {len(flips):,} problems on which the two differ; "
                 "the largest differences first"
             )
-        for flip in read_flips(ours, theirs, benchmark, flips[:count]):
+        metric = comparison.metrics.get(benchmark)
+        for flip in read_flips(ours, theirs, benchmark, flips[:count], metric):
             print_flip(flip, ours, theirs)
 
 
@@ -419,15 +456,17 @@ def write_comparison(comparison: Comparison, ours: Entrant, theirs: Entrant, tar
 
     flips: dict[str, list[dict[str, Any]]] = {}
     for benchmark, changed in comparison.flips.items():
-        rows = read_flips(ours, theirs, benchmark, changed)
+        rows = read_flips(ours, theirs, benchmark, changed, comparison.metrics.get(benchmark))
         flips[benchmark] = [flip_values(row) for row in rows]
-    value = {
+    value: dict[str, Any] = {
         "differences": [row.model_dump() for row in comparison.differences],
         "pooled": pooled_values(comparison),
         "left out": [asdict(row) for row in comparison.left_out],
         "settings that differ": changes_values(comparison.changes),
         "flips": flips,
     }
+    if any(comparison.metrics.values()):
+        value |= {"right by": dict(comparison.metrics), "notes": list(comparison.notes)}
     write_json(target, value)
     number = sum(len(rows) for rows in flips.values())
     say(f"{named(target)}: {number:,} flips")
@@ -495,10 +534,10 @@ def diff(
 
 def evals_of(text: str, runs: Path) -> tuple[Path, str | None]:
     """The evals folder of a run and, for RUN/MODEL, the model."""
-    from reasondistill.stages.evals.stored import EVALS, Entrant
+    from reasondistill.stages.evals.entrants import EVALS, RunEntrant
 
     folder = folder_to_read(text, runs)
     if (folder / EVALS).is_dir():
         return folder / EVALS, None
-    entrant = Entrant.parse(text, runs)
+    entrant = RunEntrant.parse(text, runs)
     return entrant.evals_folder, entrant.model

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from reasondistill.bounds import BENCHMARK_ROWS
 from reasondistill.cli.console import RunsDir, app, out, plain_table, say
-from reasondistill.cli.measuring import names_in
+from reasondistill.cli.measuring import Metric, names_in
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
+from reasondistill.records import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reasondistill.stages.evals.comparing import Pair
     from reasondistill.statistics import Population
 
@@ -31,7 +36,9 @@ _SAMPLES = (1, 4, 16, 64)
 def power(
     benchmarks: Annotated[
         str | None,
-        typer.Option("--benchmarks", "-b", help="Names, with commas; their problems together."),
+        typer.Option(
+            "--benchmarks", "-b", help="Names or files, with commas; their problems together."
+        ),
     ] = None,
     problems: Annotated[
         int | None, typer.Option(min=2, help="So many problems, instead of benchmarks.")
@@ -49,11 +56,15 @@ def power(
     ] = 0.8,
     like: Annotated[
         str | None,
-        typer.Option(help="RUN/MODEL: a model whose samples are like what is expected …"),
+        typer.Option(
+            help="RUN/MODEL, or another tool's log: whose samples are like what is expected …"
+        ),
     ] = None,
     and_: Annotated[
-        str | None, typer.Option("--and", help="… and the RUN/MODEL that it was compared with.")
+        str | None,
+        typer.Option("--and", help="… and the RUN/MODEL or log that it was compared with."),
     ] = None,
+    metric: Metric = None,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """How many problems × samples it takes to show a difference, and the smallest difference that a
@@ -62,7 +73,7 @@ def power(
     from reasondistill import statistics
 
     number = _problems_of(benchmarks, problems)
-    population = _population(like, and_, runs)
+    population = _population(like, and_, runs, metric or ())
     if base is not None:
         population = replace(population, base=base)
     agreement = (
@@ -141,32 +152,45 @@ def _chance_cells(plan: Plan, k: float) -> tuple[str, str]:
 
 
 def _problems_of(benchmarks: str | None, problems: int | None) -> int:
-    from reasondistill.config import load_benchmark
-
     if (benchmarks is None) == (problems is None):
         raise ConfigError("name either --benchmarks or --problems.")
     if problems is not None:
         return problems
     total = 0
     for name in names_in(benchmarks or ""):
-        benchmark = load_benchmark(resources.find("benchmarks", name))
-        rows = benchmark.rows or benchmark.problems.limit
-        if rows is None:
-            raise ConfigError(
-                f"{name}: its file does not say how many rows it has; use --problems."
-            )
-        total += rows
+        total += rows_of(name)
     return total
 
 
-def _population(like: str | None, other: str | None, runs: Path) -> Population:
+def rows_of(name: str) -> int:
+    """How many problems a benchmark has: as its file says, else as a file beside it holds. Raises
+    ConfigError for one on a hub that does not say it.
+    """
+    from reasondistill.config import load_benchmark
+    from reasondistill.stages.problems import read_problems
+
+    place = resources.find("benchmarks", name)
+    benchmark = load_benchmark(place)
+    rows = benchmark.rows or benchmark.problems.limit
+    if rows is not None:
+        return rows
+    if benchmark.problems.source == "hub":
+        raise ConfigError(f"{name}: its file does not say how many rows it has; use --problems.")
+    found = read_problems(benchmark.problems, base=place.parent)
+    return sum(isinstance(one, Problem) for one in islice(found, BENCHMARK_ROWS.most))
+
+
+def _population(
+    like: str | None, other: str | None, runs: Path, metrics: Sequence[str]
+) -> Population:
     """The usual guess, or what two models of a past run were like, over all benchmarks that both
     answered.
     """
     import numpy as np
 
     from reasondistill.stages.evals.comparing import paired
-    from reasondistill.stages.evals.stored import Entrant, compare
+    from reasondistill.stages.evals.entrants import parse_entrant
+    from reasondistill.stages.evals.stored import compare
     from reasondistill.statistics import Population, estimate_population
 
     if (like is None) != (other is None):
@@ -175,8 +199,8 @@ def _population(like: str | None, other: str | None, runs: Path) -> Population:
         )
     if like is None or other is None:
         return Population()
-    ours, theirs = Entrant.parse(like, runs), Entrant.parse(other, runs)
-    sheets = compare([ours], [theirs]).sheets
+    ours, theirs = parse_entrant(like, runs), parse_entrant(other, runs)
+    sheets = compare([ours], [theirs], wanted_metrics=metrics).sheets
     k = min(sheet.k for sheet in sheets.values())
     pairs: list[Pair] = []
     for name in dict.fromkeys(benchmark for benchmark, _ in sheets):

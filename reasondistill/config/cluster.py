@@ -93,14 +93,23 @@ class VllmSettings(Section):
     """
 
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
+    """Over how many GPUs each layer of a model is split. [GPUs]"""
     data_parallel_size: Annotated[int, Field(ge=1)] = 1
+    """How many copies of the model a worker runs. [copies]"""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """The number format of the weights; "auto" is the model's own."""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
+    """The longest text, prompt included; without it what the model can read. [tokens]"""
     enforce_eager: bool | None = None
+    """Whether CUDA graphs are left out; without it only on a CPU."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """The share of a GPU's memory that vLLM takes."""
     cpu_kvcache_gib: Annotated[int, Field(ge=1)] = 2
+    """The memory for keys and values on a CPU. [GiB]"""
     max_num_seqs: Annotated[int, Field(ge=1)] = 256
+    """How many samples are under way at the same time. [samples]"""
     threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads on a CPU; without it OMP_NUM_THREADS, else the cores. [threads]"""
 
 
 class OpenAISettings(Section):
@@ -116,14 +125,27 @@ class OpenAISettings(Section):
     """
 
     base_url: str | None = None
+    """The server's address; without it OPENAI_BASE_URL of the environment."""
     api_key_env: VariableName = "OPENAI_API_KEY"
+    """The variable of the environment that holds the key."""
     redirects: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+$")], ...] = ()
+    """Origins to which the server may send us on, with prompts and key. Example:
+    ["https://eu.example.org"]
+    """
     concurrency: Annotated[int, Field(ge=1)] = 32
+    """How many requests are under way at the same time. [requests]"""
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """The server's limit on requests. [requests per minute]"""
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """The server's limit on tokens. [tokens per minute]"""
     timeout_s: Annotated[float, Field(gt=0)] = 1800.0
+    """How long the server may be silent. [seconds]"""
     retries: Annotated[int, Field(ge=0)] = 6
+    """How often a request is sent again after a fault that may pass. [times]"""
     patience_s: Annotated[float, Field(ge=0)] = 600.0
+    """The longest wait that a server may ask for; a longer one ends the stage, and the same
+    command continues it. [seconds]
+    """
 
     instead: ClassVar[Mapping[str, str]] = {"base_url": _OPENAI_BASE_URL}
 
@@ -156,14 +178,26 @@ class TrainSettings(Section):
     """
 
     micro_batch_size: Annotated[int, Field(ge=1)] = 8
+    """Examples that a device computes at a time. [examples]"""
     gradient_checkpointing: bool = False
+    """Whether activations are computed again in place of kept: less memory, more time."""
     threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads on a CPU; without it the cores. [threads]"""
     parallel: Annotated[int, Field(ge=1)] = 1
+    """How many students train at the same time, each in one process. [students]"""
     rollouts: Literal["auto", "transformers", "vllm", "vllm_server"] = "auto"
+    """What samples a student's own texts during training."""
     rollouts_url: ServerUrl | None = None
+    """The address of a `trl vllm-serve`. Example: "http://localhost:8000"
+    """
     rollouts_memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """The share of a GPU's memory that vLLM takes beside a training."""
     processes: Annotated[int, Field(ge=1)] = 1
+    """How many processes, one per GPU, train one student together on each node. [processes]"""
     strategy: str = "ddp"
+    """How processes share the work: `ddp`, `fsdp2`, `zero2`, `zero3`, or a file of accelerate's
+    own.
+    """
 
     @model_validator(mode="after")
     def _has_a_server(self) -> Self:
@@ -190,7 +224,9 @@ class GradeSettings(Section):
     """How grading runs on this cluster. `workers=None` is one per core."""
 
     workers: Annotated[int, Field(ge=1)] | None = None
+    """Processes that grade; without it one per core. [processes]"""
     memory_mib: Annotated[int, Field(ge=128)] = 1024
+    """The memory of each of them. [MiB]"""
 
 
 class ResourceSettings(Section):
@@ -204,18 +240,37 @@ class ResourceSettings(Section):
     """
 
     shards: Annotated[int, Field(ge=1)] = 1
+    """The number of workers that share the stage (traces, verdicts, evals). [workers]"""
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
+    """How many of them run at a time. [workers]"""
     nodes: Annotated[int, Field(ge=1)] = 1
+    """Nodes of each worker. [nodes]"""
     gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs on each node. [GPUs]"""
     cpus: Annotated[int, Field(ge=1)] = 1
+    """Cores on each node. [cores]"""
     memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = None
+    """Memory on each node, as Slurm writes it."""
     time: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d+){0,2}$")] | None = None
+    """The time limit, as Slurm writes it. Example: "1-12:00:00"
+    """
     partition: SchedulerValue | None = None
+    """Slurm's partition for its jobs. Example: "gpu"
+    """
     account: SchedulerValue | None = None
+    """Slurm's account that is charged. Example: "my_project"
+    """
     qos: SchedulerValue | None = None
+    """Slurm's quality of service. Example: "normal"
+    """
     constraint: SchedulerValue | None = None
+    """Slurm's constraint on nodes. Example: "h100"
+    """
     options: tuple[SchedulerOption, ...] = ()
+    """Further options of sbatch, one in each text. Example: ["--exclusive"]"""
     environment: str | None = None
+    """The section of `[environments]` in which the stage's command runs. Example: "vllm"
+    """
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
@@ -227,13 +282,21 @@ class StageResources(Section):
     """The resources of each stage; keys that a stage does not set come from `default`."""
 
     default: ResourceSettings = ResourceSettings()
+    """What every stage gets that does not say otherwise."""
     problems: ResourceSettings = ResourceSettings()
+    """The resources of `problems`."""
     traces: ResourceSettings = ResourceSettings()
+    """The resources of `traces`."""
     verdicts: ResourceSettings = ResourceSettings()
+    """The resources of `verdicts`."""
     examples: ResourceSettings = ResourceSettings()
+    """The resources of `examples`."""
     students: ResourceSettings = ResourceSettings()
+    """The resources of `students`."""
     evals: ResourceSettings = ResourceSettings()
+    """The resources of `evals`."""
     report: ResourceSettings = ResourceSettings()
+    """The resources of `report`."""
 
     def of(self, name: str) -> ResourceSettings:
         """The stage's own keys over those of `default`."""
@@ -252,10 +315,19 @@ class EnvironmentSettings(Section):
     """
 
     modules: tuple[ModuleName, ...] = ()
+    """Modules that are loaded. Example: ["cuda/12.8"]"""
     setup: tuple[ShellLine, ...] = ()
+    """Shell lines that are run before the command. Example: ["source
+    /shared/venvs/vllm/bin/activate"]
+    """
     variables: dict[VariableName, ShellLine] = {}
+    """Variables of the environment. Example: { HF_HOME = "/shared/hf" }"""
     container: Prefix | None = None
+    """What is put before the command. Example: "apptainer exec --nv /shared/vllm.sif"
+    """
     python: Program | None = None
+    """The Python that runs the command. Example: "/shared/venvs/vllm/bin/python"
+    """
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
@@ -279,8 +351,11 @@ class SlurmSettings(Section):
     """
 
     requeue: bool = True
+    """Whether a worker that meets its time limit is queued again."""
     restarts: Annotated[int, Field(ge=0)] = 2
+    """How often a worker that crashed is queued again. [times]"""
     signal_s: Annotated[int, Field(ge=10)] = 120
+    """How long before its time limit a worker gets a signal, to save its work. [seconds]"""
 
 
 class RaySettings(Section):
@@ -291,7 +366,11 @@ class RaySettings(Section):
     """
 
     address: RayAddress | None = None
+    """The address of a running Ray (`auto`, `ray://head:10001`); without it Ray is started on
+    this machine.
+    """
     restarts: Annotated[int, Field(ge=0)] = 3
+    """How often a worker that was lost is started again. [times]"""
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
@@ -303,7 +382,9 @@ class PriceSettings(Section):
     """What an hour costs, in any currency: for `forecast`."""
 
     gpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    """What a GPU costs, in any currency. [per hour]"""
     cpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    """What a core costs, in any currency. [per hour]"""
 
 
 class Cluster(Section):
@@ -317,18 +398,33 @@ class Cluster(Section):
     """
 
     kind: str = "local"
+    """The launcher: `local`, `slurm`, `ray`, or one of your own."""
     about: str = ""
+    """What the file is for, in a line; `list clusters` shows it."""
     storage: StorageUrl | None = None
+    """A URL under which run folders are stored; the one on this machine is then a copy.
+    Example: "s3://bucket/runs"
+    """
     stages: StageResources = StageResources()
+    """The resources of each stage."""
     environments: dict[Name, EnvironmentSettings] = {}
+    """What a job does before a stage's command, a table each."""
     slurm: SlurmSettings = SlurmSettings()
+    """How Slurm is used."""
     ray: RaySettings = RaySettings()
+    """The Ray cluster."""
     launcher: dict[str, Any] = {}
+    """The settings of a launcher of your own."""
     prices: PriceSettings = PriceSettings()
+    """What an hour costs, for `forecast`."""
     vllm: VllmSettings = VllmSettings()
+    """How vLLM runs on this cluster."""
     openai: OpenAISettings = OpenAISettings()
+    """How a server is reached."""
     train: TrainSettings = TrainSettings()
+    """How training runs on this cluster."""
     grade: GradeSettings = GradeSettings()
+    """How grading runs on this cluster."""
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:

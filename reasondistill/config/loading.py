@@ -17,17 +17,18 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a pipeline file and apply `key=value` overrides. Raises ConfigError, which names
     file, key, value and remedy.
     """
-    return _sampling_checked(path, load_section(path, Pipeline, overrides))
+    return _sampling_checked(path, load_section(path, Pipeline, overrides), overrides)
 
 
 def make_pipeline(
     values: dict[str, Any], overrides: Sequence[str] = (), *, source: Path
 ) -> Pipeline:
     """A pipeline from a mapping instead of a file; errors name it `source`. Raises ConfigError."""
-    return _sampling_checked(source, check_section(source, Pipeline, values, overrides))
+    pipeline = check_section(source, Pipeline, values, overrides)
+    return _sampling_checked(source, pipeline, overrides)
 
 
-def _sampling_checked(path: Path, pipeline: Pipeline) -> Pipeline:
+def _sampling_checked(path: Path, pipeline: Pipeline, overrides: Sequence[str]) -> Pipeline:
     """The pipeline itself; raises ConfigError for unknown vendor settings."""
     sections = [
         ("traces", pipeline.traces),
@@ -40,7 +41,10 @@ def _sampling_checked(path: Path, pipeline: Pipeline) -> Pipeline:
             if section is not None:
                 section.resolve()
         except ConfigError as error:
-            raise ConfigError(f"{path} [{name}] {error}") from None
+            where = f"{path} [{name}]"
+            if any(override.startswith(f"{name}.settings=") for override in overrides):
+                where = f"--set {name}.settings:"
+            raise ConfigError(f"{where} {error}") from None
     return pipeline
 
 

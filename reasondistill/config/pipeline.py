@@ -35,7 +35,11 @@ class EvalModel(SamplingSettings, ModelSettings):
     """
 
     name: Name
+    """What the model is called in scores and folders."""
     prompt: str | None = None
+    """The prompt that it is asked with; without one that of `[evals]`, else the one that it was
+    trained with, else the benchmark's.
+    """
 
     @model_validator(mode="after")
     def _answers_questions(self) -> Self:
@@ -56,9 +60,13 @@ class CheckpointSettings(Section):
     """
 
     count: Annotated[int, Field(ge=0)] = 0
+    """How many snapshots of each student are kept during training and measured; 0 for none."""
     benchmarks: tuple[str, ...] = ()
+    """The benchmarks on which snapshots are measured; empty for all of `[evals]`."""
     limit: Annotated[int, Field(ge=1)] | None = 100
+    """How many problems of each benchmark a snapshot answers. [problems]"""
     n: Annotated[int, Field(ge=1)] = 1
+    """Samples per problem of a snapshot. [samples]"""
 
 
 class EvalSettings(SamplingSettings):
@@ -82,18 +90,39 @@ class EvalSettings(SamplingSettings):
     """
 
     benchmarks: tuple[str, ...] = ()
+    """Names or files of benchmarks (`list benchmarks`)."""
     n: Annotated[int, Field(ge=1)] | Literal["recommended"] = 1
+    """Samples per problem; "recommended" takes what each benchmark's file recommends. Raising
+    it keeps those that are there. [samples]
+    """
     prompt: str | None = None
+    """The prompt for all models; without one a model's own, else the benchmark's."""
     prompts: tuple[str, ...] = ()
+    """Further prompts under which every model is measured, to see how much the prompt matters."""
     limit: Annotated[int, Field(ge=1)] | None = None
+    """The first problems of each benchmark only. [problems]"""
     teacher: bool = True
+    """Whether the teachers are measured beside the students, where their sampler can answer."""
     models: tuple[EvalModel, ...] = ()
+    """Models that this run did not train, measured beside its students."""
     against: tuple[str, ...] = ()
+    """The names of the models that all others are compared with."""
     latency: Annotated[int, Field(ge=0)] = 0
+    """So many problems are answered once more, one at a time, to measure how long a single
+    answer takes. [problems]
+    """
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of a model's samples that the service may lose. Above 0 lost samples are left
+    out of the score by name.
+    """
     goes_on: bool = Field(default=True, alias="continue", exclude_if=lambda goes_on: goes_on)
+    """Whether a sample that was begun when the stage stopped goes on in its middle; false draws
+    it anew from its beginning.
+    """
     difficulty: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    """The model by whose pass rate on a problem the scores of the others are told apart."""
     checkpoints: CheckpointSettings = CheckpointSettings()
+    """Accuracy against training steps."""
 
 
 class ReportSettings(Section):
@@ -102,8 +131,13 @@ class ReportSettings(Section):
     """
 
     title: str | None = None
+    """The title of the report; without one the name of the run."""
     traces: Annotated[int, Field(ge=0)] = 10
+    """How many traces the report shows. [traces]"""
     published: bool = True
+    """Whether published numbers of the same benchmarks (`eval/published.toml`) stand beside the
+    scores.
+    """
 
 
 class Pipeline(Section):
@@ -112,14 +146,23 @@ class Pipeline(Section):
     """
 
     name: Name
+    """The name of the run's folder below `runs/`."""
     about: str = ""
+    """What the file is for, in a line; `list pipelines` shows it."""
     problems: ProblemSettings | None = None
+    """Where the problems come from: one source, or several in `[[problems.sources]]`."""
     traces: TraceSettings | None = None
+    """Who writes traces, how many for each problem, and how they are sampled."""
     verdicts: VerdictSettings = VerdictSettings()
+    """How traces and answers are graded."""
     examples: ExampleSettings = ExampleSettings()
+    """Which verified traces become training examples."""
     students: tuple[StudentSettings, ...] = ()
+    """The models to train, a table each."""
     evals: EvalSettings = EvalSettings()
+    """What is measured, on which benchmarks."""
     report: ReportSettings = ReportSettings()
+    """What the report shows besides the scores."""
 
     @model_validator(mode="after")
     def _teaches_or_measures(self) -> Pipeline:

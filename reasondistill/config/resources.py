@@ -95,6 +95,17 @@ def available(kind: str) -> dict[str, Path]:
     return files
 
 
+def own_folder(kind: str) -> Path:
+    """Where a file of the user's is found by its name, from the folder that he stands in."""
+    return Path(_KINDS[kind])
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name → folder of the models that come with the package."""
+    folders = sorted((_PACKAGE / "shipped" / "models").glob("*/config.json"))
+    return {config.parent.name: config.parent for config in folders}
+
+
 def shipped_model(name: str) -> Path:
     """The folder of a model that comes with the package (`shipped:demo-teacher`). Raises
     ConfigError.
@@ -102,4 +113,5 @@ def shipped_model(name: str) -> Path:
     folder = _PACKAGE / "shipped" / "models" / name
     if _MODEL_NAME.fullmatch(name) and (folder / "config.json").exists():
         return folder
-    raise ConfigError(f"shipped:{name}: no such model in this package.")
+    hint = nearest(name, list(shipped_models()))
+    raise ConfigError(f"shipped:{name}: no such model in this package. {hint}")

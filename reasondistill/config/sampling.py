@@ -39,13 +39,23 @@ class SamplingSettings(Section):
     """
 
     settings: str | None = None
+    """What a vendor recommends for its model, by name (`list settings`); single keys override
+    it.
+    """
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
+    """How random sampling is; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Only the most likely tokens that make up this much probability are drawn."""
     top_k: Annotated[int, Field(ge=-1)] | None = None
+    """Only so many of the most likely tokens are drawn; 0 or -1 for all. [tokens]"""
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Only tokens with at least this share of the most likely one's probability are drawn."""
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    """By what the score of tokens that were there already is divided; 1 changes nothing."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The most tokens of an answer, its reasoning included. [tokens]"""
     stop: tuple[str, ...] | None = None
+    """Texts that end an answer."""
 
     usual: ClassVar[dict[str, Any]] = {}
 
@@ -163,14 +173,30 @@ class ModelSettings(Section):
     """
 
     model: str
+    """A hub id, a folder, a server's model name, or what else the sampler reads (a data set, a
+    file of texts).
+    """
     revision: str | None = None
+    """The branch, tag or commit of a hub id; without one the newest, which is recorded.
+    Example: "main"
+    """
     sampler: SamplerName = DEFAULT_SAMPLER
+    """Who samples: `vllm`, `openai` (a server), `stored` (published traces), `reference` (the
+    problems' solutions), `scripted` (a file, for dry runs), or one of your own as
+    `module:OBJECT`.
+    """
     template_options: dict[str, Scalar] = {}
+    """Options of the chat template. Example: { enable_thinking = true }"""
     request: dict[str, Any] = {}
+    """Fields that are added to each request to a server. Example: { reasoning_effort = "high" }"""
     omit: tuple[str, ...] = ()
+    """Fields that the server refuses and then chooses by itself. Example: ["seed", "top_p"]"""
     reasoning: ReasoningFormat = "auto"
+    """The format in which the model marks its reasoning; "auto" finds it from the text."""
     stored: StoredSettings | None = Field(default=None, exclude_if=lambda stored: stored is None)
+    """Where published traces stand in the rows of a data set."""
     trust_remote_code: bool = False
+    """Whether code that comes with the model may be executed."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -247,7 +273,10 @@ class SampledModel(ModelSettings):
     """
 
     name: Name | None = None
+    """What the teacher is called; without a name its model's. Example: "qwq"
+    """
     share: Annotated[float, Field(gt=0)] = 1.0
+    """Its share of the problems, beside those of the other teachers."""
 
 
 def can_be_asked(model: ModelSettings) -> None:
@@ -274,8 +303,11 @@ class LoopSettings(Section):
     """
 
     shortest: Annotated[int, Field(ge=1, le=1024)] = 16
+    """A piece that is shorter has to come as often as makes one of this length. [tokens]"""
     window: Annotated[int, Field(ge=1, le=1024)] = 64
+    """The longest piece that is looked for. [tokens]"""
     repeats: Annotated[int, Field(ge=2, le=1024)] = 8
+    """How many times in a row a piece comes in a loop."""
 
     @model_validator(mode="after")
     def _has_pieces(self) -> Self:
@@ -316,17 +348,39 @@ class TraceSettings(SamplingSettings):
     """
 
     prompt: str = "think"
+    """The prompt that teachers are asked with (`list prompts`)."""
     loops: LoopSettings | None = Field(default=None, exclude_if=_is_none)
+    """Ends samples that go round in circles."""
     n: Annotated[int, Field(ge=1)] = 4
+    """Samples per problem. Raising it keeps those that are there. [samples]"""
     accepted: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    """In place of n: how many correct samples a problem is to get; then no more are drawn of it.
+    [samples]
+    """
     first: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    """Beside accepted: how many samples of each problem are drawn whatever comes of them; a problem
+    with none of them correct gets no more. [samples]
+    """
     candidates: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    """Beside accepted: the most samples of a problem. [samples]"""
     budget_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    """Beside accepted: the most tokens that are drawn in all. [tokens]"""
     failures_allowed: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of the samples that the service may lose; above it the stage stays unfinished."""
     goes_on: bool = Field(default=True, alias="continue", exclude_if=lambda goes_on: goes_on)
+    """Whether a sample that was begun when the stage stopped goes on in its middle (vLLM);
+    false draws it anew from its beginning.
+    """
     logprobs: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """How many of the teacher's most likely tokens are kept at each token, for students that
+    learn from them. [tokens]
+    """
     logprobs_model: str | None = None
+    """A hub id or folder that scores the traces of teachers that give no log-probabilities.
+    Example: "Qwen/Qwen3-8B"
+    """
     teachers: Annotated[tuple[SampledModel, ...], Field(min_length=1)]
+    """The models that write traces, a table each."""
 
     @model_validator(mode="before")
     @classmethod
@@ -451,6 +505,7 @@ class JudgeSettings(SamplingSettings, ModelSettings):
     """
 
     prompt: str = "judge"
+    """The judge's prompt, with `{question}`, `{gold}` and `{answer}` in it."""
 
     usual: ClassVar[dict[str, Any]] = {"temperature": 0.0}
 
@@ -469,6 +524,12 @@ class VerdictSettings(Section):
     """
 
     policy: str = "default"
+    """How strict the rules are (`list policies`)."""
     deadline_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long one answer may take the checker; then it is undecided. [seconds]"""
     judge: JudgeSettings | None = None
+    """A model that decides whether an answer equals the gold where the rules cannot."""
     majority: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The share of a problem's samples that must agree on an answer for it to be taken as the
+    gold, where there is none. Example: 0.5
+    """

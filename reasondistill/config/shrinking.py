@@ -33,11 +33,17 @@ class ShrinkSettings(Section):
     """
 
     layers: Size = None
+    """How many layers are kept. Example: 12"""
     choose: Literal["even", "importance"] = "even"
+    """Which layers are kept: every k-th, or those that change their input most."""
     hidden_size: Size = None
+    """The width of the hidden states that is kept. Example: 512"""
     intermediate_size: Size = None
+    """The width of the feed-forward layers that is kept. Example: 1024"""
     num_key_value_heads: Size = None
+    """How many key-value heads are kept, each with its query heads. Example: 2"""
     calibration: Annotated[int, Field(ge=1)] = 256
+    """How many training examples say what is most active. [examples]"""
 
     @property
     def sizes(self) -> dict[str, int]:

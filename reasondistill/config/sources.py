@@ -26,12 +26,19 @@ class Conditions(Section):
     one_of: Annotated[list[Scalar], Field(min_length=1)] | None = Field(
         default=None, alias="in", exclude_if=lambda values: values is None
     )
+    """Values one of which the field must have."""
     min: Number | None = Field(default=None, exclude_if=lambda end: end is None)
+    """The least number that the field may be, itself included."""
     max: Number | None = Field(default=None, exclude_if=lambda end: end is None)
+    """The largest number that the field may be, itself included."""
     regex: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, exclude_if=lambda pattern: pattern is None
     )
+    """A pattern of RE2 that is looked for anywhere in the text."""
     null: bool | None = Field(default=None, exclude_if=lambda is_null: is_null is None)
+    """true keeps rows without a value (missing, null, NaN, an empty text or list), false those
+    with one.
+    """
 
     @model_validator(mode="after")
     def _can_hold(self) -> Self:
@@ -67,6 +74,7 @@ class FieldRule(Conditions):
         ]
         | None
     ) = Field(default=None, alias="not", exclude_if=lambda values: values is None)
+    """Values that the field must not have, or a table of conditions that must not hold."""
 
 
 # What a field must be: one of these values, or as a rule says.
@@ -90,8 +98,13 @@ class NearDuplicateSettings(Section):
     """
 
     words: _Run = 3
+    """The length of the runs of words by which questions are compared. [words]"""
     threshold: _Share = 0.7
+    """The Jaccard similarity of two questions' runs from which on they are the same."""
     numbers: Literal["count", "words", "ignored"] = "count"
+    """Whether other numbers make another problem ("count"), are words like any other ("words"),
+    or do not count ("ignored").
+    """
 
 
 class DecontaminateSettings(Section):
@@ -105,10 +118,15 @@ class DecontaminateSettings(Section):
     """
 
     files: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Files of questions that training must not hold, beside the run's benchmarks."""
     question: Annotated[str, Field(min_length=1)] = "question"
+    """The field of these files that holds a question, as a name or a template."""
     contained: _Share = 0.8
+    """The share of a question's runs of five words that a problem may not hold."""
     n_gram: _Run = 13
+    """So many words in a row that both share are a leak. [words]"""
     numbers: Literal["count", "words"] = "count"
+    """Whether the words with other numbers are another problem ("count") or a leak ("words")."""
 
 
 class ComparedProblems(Section):
@@ -120,9 +138,13 @@ class ComparedProblems(Section):
     near_duplicates: NearDuplicateSettings | None = Field(
         default=None, exclude_if=lambda settings: settings is None
     )
+    """Problems that are all but the same as an earlier one are set aside; on where the table
+    stands.
+    """
     decontaminate: DecontaminateSettings | None = Field(
         default=None, exclude_if=lambda settings: settings is None
     )
+    """Problems that hold a question of a benchmark are set aside; on where the table stands."""
 
 
 class ProblemSource(ComparedProblems):
@@ -151,32 +173,74 @@ class ProblemSource(ComparedProblems):
     """
 
     source: Literal["hub", "file", "procedural"]
+    """Where rows come from: a Hugging Face data set, a file, or a generator of reasoning-gym."""
     dataset: str
+    """The data set's id, the path of a .jsonl, .ndjson, .json, .csv (also .gz, .bz2, .xz, .zst)
+    or .parquet file or folder, or a generator's name.
+    """
     name: Name | None = None
+    """The first part of its problems' ids; without one the data set's own name."""
     config: str | None = None
+    """The configuration of a data set that has several. Example: "main"
+    """
     split: str = "train"
+    """The split of a data set."""
     revision: str | None = None
+    """The branch, tag or commit of a data set; without one the newest, which is recorded.
+    Example: "main"
+    """
     question: str = "question"
+    """The field of the question, dotted where it stands inside another, or a template with
+    `{field}` in it.
+    """
     answer: str | Annotated[tuple[str, ...], Field(min_length=1)] = "answer"
+    """The field of the gold answer, or a list of fields any of which is right; "" where nobody
+    knows the answers.
+    """
     solution: str | None = None
+    """The field of a worked solution. Example: "solution"
+    """
     id: str | None = None
+    """The field of a row's own id; without one its number, counted from 0. Example: "id"
+    """
     subject: str | None = None
+    """The field of a problem's subject, by which scores are split. Example: "subject"
+    """
     level: str | None = None
+    """The field of a problem's level, by which scores are split. Example: "level"
+    """
     answer_after: str | None = None
+    """A mark; what follows the last one is the answer. Example: "####"
+    """
     choices: str | tuple[str, ...] | None = None
+    """The field that holds the options, or one field for each, which are then shuffled row by
+    row. Example: "choices"
+    """
     choice_labels: str | None = Field(default=None, exclude_if=lambda labels: labels is None)
+    """The field of the options' labels. Example: "choices.label"
+    """
     answer_counts_from: Literal[0, 1] | None = Field(
         default=None, exclude_if=lambda first: first is None
     )
+    """From which number on the answer counts the options, where it is a place."""
     figures: Literal["set_aside", "keep"] = Field(
         default="set_aside", exclude_if=lambda figures: figures == "set_aside"
     )
+    """What becomes of a problem that speaks of a picture which is not in its text."""
     filter: dict[str, Rule] = {}
+    """Field to the values that it may have, or to a table of rules. Example: { level = ["4",
+    "5"] }
+    """
     shuffle: bool = False
+    """Whether rows come in a random order, the same each time."""
     seed: int = 0
+    """What the random order, or a generator, begins with."""
     limit: Annotated[int, Field(ge=1)] | None = None
+    """How many rows are taken. [rows]"""
     options: dict[str, Scalar | list[Scalar]] = {}
+    """Settings of a generator of reasoning-gym. Example: { min_digits = 2 }"""
     trust_remote_code: bool = False
+    """Whether code that comes with the data set may be executed."""
 
     @model_validator(mode="after")
     def _procedural_has_length(self) -> ProblemSource:
@@ -241,7 +305,10 @@ class MixedSource(ProblemSource):
     """
 
     tag: Name | None = None
+    """A word for the kind of its problems, kept with each. Example: "algebra"
+    """
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Its share of the limit of `[problems]`. Example: 2.0"""
 
     @model_validator(mode="after")
     def _has_a_name(self) -> MixedSource:
@@ -270,9 +337,13 @@ class ProblemMixture(ComparedProblems):
     """
 
     sources: tuple[MixedSource, ...]
+    """The sources, a table each; the problems of the first come first."""
     limit: Annotated[int, Field(ge=1)] | None = None
+    """The most rows of all sources together. [rows]"""
     shuffle: bool = False
+    """Whether rows come in a random order, for each source that does not say it."""
     seed: int = 0
+    """What the random order begins with, for each source that does not say it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -375,11 +446,17 @@ class Erratum(Section):
     """
 
     id: str
+    """The last part of the problem's id: the row's own id, else its number counted from 0."""
     question_starts: str | None = None
+    """How the question begins: a guard against a copy in another order."""
     answer: str | None = None
+    """The right answer."""
     drop: bool = False
+    """Whether the problem is left out."""
     reason: Annotated[str, Field(min_length=1)]
+    """What is wrong with the published answer."""
     source: str = ""
+    """Where that can be read."""
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> Erratum:
@@ -399,17 +476,29 @@ class Benchmark(Section):
     """
 
     name: Name
+    """The benchmark's name, as its file's."""
     about: str = ""
+    """What it measures, in a line; `list benchmarks` shows it."""
     licence: str = ""
+    """The licence of its rows."""
     paper: str = ""
+    """The paper that it is from."""
     url: str = ""
+    """Where its rows are published."""
     n: Annotated[int, Field(ge=1)] = 1
+    """Samples per problem that are recommended. [samples]"""
     prompt: Name | None = None
+    """The prompt that is recommended for models that were trained elsewhere."""
     answer_kind: AnswerKind | None = None
+    """The form of its gold answers."""
     rows: Annotated[int, Field(ge=1)] | None = None
+    """The number of its rows, checked whenever they are read. [rows]"""
     content: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    """The hash of its rows, checked whenever they are read."""
     errata: tuple[Erratum, ...] = ()
+    """Corrections of published gold answers, a table each."""
     problems: ProblemSource
+    """Where its rows come from; the same section that a pipeline file has."""
 
     @model_validator(mode="after")
     def _has_answers(self) -> Benchmark:

@@ -24,10 +24,26 @@ class StoredSettings(Section):
     """
 
     config: str | None = None
+    """The configuration of a data set that has several. Example: "default"
+    """
     split: str = "train"
+    """The split of the data set."""
     text: str | None = None
+    """The field of what the teacher wrote: a text, a list of texts or turns. Example:
+    "generation"
+    """
     thinking: str | None = None
+    """The field of reasoning that stands apart. Example: "reasoning"
+    """
     question: str | None = None
+    """The field, or a template, of what a row asks, by which it is matched with a problem.
+    Example: "problem"
+    """
     turn: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    """Which of several turns of the assistant counts, from the end where negative. Example: -1"""
     teacher: str | None = None
+    """Who wrote all of it, as far as you know. Example: "deepseek-ai/DeepSeek-R1"
+    """
     teacher_field: str | None = None
+    """The field that says who wrote a row. Example: "model"
+    """

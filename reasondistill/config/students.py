@@ -27,30 +27,50 @@ class ExampleSettings(Section):
     """
 
     select: Literal["all", "shortest", "longest", "random", "first"] = "all"
+    """Which usable traces of a problem become examples: all, or `k` of them."""
     k: Annotated[int, Field(ge=1)] = 1
+    """How many traces of each problem become examples. [traces]"""
     outcomes: tuple[Literal["correct", "wrong", "no_answer", "truncated", "undecided"], ...] = (
         "correct",
     )
+    """The outcomes that make a trace usable."""
     min_tokens: Annotated[int, Field(ge=0)] = 0
+    """The least tokens of a trace that is used. [tokens]"""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The most tokens of a trace that is used. [tokens]"""
     require_think: bool = False
+    """Whether a trace needs a closed think block."""
     require_boxed: bool = False
+    """Whether a trace needs a boxed answer."""
     # Written only where there are any, so that the fingerprint of runs without them stays the same.
     filters: dict[str, dict[str, Any]] = Field(
         default_factory=dict[str, dict[str, Any]], exclude_if=lambda filters: not filters
     )
+    """Further filters of traces, a table for each that is on (`list filters`). Example: {
+    language = { most = 0.05 } }
+    """
     suspect_golds: Literal["keep", "leave_out"] = Field(
         default="keep", exclude_if=lambda choice: choice == "keep"
     )
+    """Whether problems whose gold is under suspicion make examples."""
     suspect_share: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.5, exclude_if=lambda share: share == 0.5
     )
+    """The share of a problem's samples that must agree on another answer for its gold to be
+    under suspicion.
+    """
     prompt: str | None = None
+    """The prompt of the examples, and of the students; without one that of the traces. Example:
+    "think"
+    """
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """The share of problems whose examples are kept out of training."""
     seed: int = 0
+    """What the split and random choices begin with."""
     export: tuple[
         Literal["prompt_completion", "messages", "sharegpt", "axolotl", "openai_chat"], ...
     ] = ()
+    """Formats in which the examples are written for other trainers."""
 
 
 class ArchitectureSettings(Section):
@@ -59,16 +79,29 @@ class ArchitectureSettings(Section):
     """
 
     type: Literal["llama", "qwen2", "qwen3"] = "llama"
+    """The family of the model."""
     hidden_size: Annotated[int, Field(ge=8)]
+    """The width of its hidden states."""
     intermediate_size: Annotated[int, Field(ge=8)]
+    """The width of its feed-forward layers."""
     num_hidden_layers: Annotated[int, Field(ge=1)]
+    """Its number of layers."""
     num_attention_heads: Annotated[int, Field(ge=1)]
+    """Its attention heads in each layer."""
     num_key_value_heads: Annotated[int, Field(ge=1)] | None = None
+    """Its key-value heads in each layer; without it as many as attention heads. Example: 2"""
     max_position_embeddings: Annotated[int, Field(ge=16)] = 1024
+    """The longest text that it can read. [tokens]"""
     rope_theta: float = 10000.0
+    """The base of its rotary positions."""
     tie_word_embeddings: bool = True
+    """Whether the output layer shares the weights of the embeddings."""
     tokenizer: str = "train"
+    """A folder or hub id, or "train": a byte-level BPE that splits digits, trained on the
+    examples.
+    """
     vocab_size: Annotated[int, Field(ge=300)] = 1024
+    """The size of a trained tokenizer's vocabulary. [tokens]"""
 
 
 class LoraSettings(Section):
@@ -79,13 +112,19 @@ class LoraSettings(Section):
     """
 
     r: Annotated[int, Field(ge=1)] = 32
+    """The rank of each update."""
     alpha: Annotated[int, Field(ge=1)] = 64
+    """The scale of the updates; they are multiplied by alpha/r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of inputs of the updates that is dropped in training."""
     targets: str | tuple[str, ...] = "all-linear"
+    """Which linear layers get an update: "all-linear", or names."""
     # Written only where they are on, so that the fingerprint of students without them stays the
     # same.
     use_dora: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """Whether magnitude and direction are learnt apart (DoRA)."""
     use_rslora: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """Whether updates are scaled by alpha/√r in place of alpha/r (rsLoRA)."""
 
 
 # Settings of logging, saving and evaluation; the weights do not depend on them.
@@ -94,8 +133,13 @@ WATCHING = {"report_to", "save_every", "evaluate_every", "baselines"}
 CONTROLS = ("base", "answer_only", "unverified")
 # The prefix of a base that is another student of the same file: `base = "student:warm"`.
 STUDENT = "student:"
-# Methods that learn from text alone.
-PLAIN_METHODS = ("sft", "answer_only", "unverified", "base")
+# Methods that learn from text alone, and what they learn from.
+PLAIN_METHODS = {
+    "sft": "The examples: the teacher's verified traces.",
+    "answer_only": "The same problems with the gold answer and no reasoning: a control.",
+    "unverified": "Traces chosen by the same rules, right or wrong: a control.",
+    "base": "Nothing: the untouched base, a control.",
+}
 # Keys that only methods with a teacher use.
 TEACHING = {"teacher", "teacher_revision", "teacher_trust_remote_code", *METHODS}
 # Keys that the untouched base of a student depends on.
@@ -136,7 +180,8 @@ def _method_tables() -> type[Section]:
     """A section with one optional table for each registered method."""
     tables: dict[str, Any] = {}
     for name, method in METHODS.items():
-        tables[name] = (method.settings_class | None, None)
+        about = f'The settings of `method = "{name}"`; without the table its defaults.'
+        tables[name] = (method.settings_class | None, Field(default=None, description=about))
     return create_model("MethodTables", __base__=Section, **tables)
 
 
@@ -166,54 +211,111 @@ class StudentSettings(MethodTables):
     """
 
     name: Name
+    """The student's name, in scores and folders."""
     method: MethodName = "sft"
+    """How it learns (`list methods`): from examples (`sft`), as a control, or from a teacher's
+    distributions.
+    """
     teacher: str | None = None
+    """The teacher whose distributions it learns from: a hub id or folder; without one the one
+    that wrote the traces. Example: "Qwen/Qwen3-8B"
+    """
     teacher_revision: str | None = None
+    """The branch, tag or commit of that teacher. Example: "main"
+    """
     # Of the teacher that is named here; one of [[traces.teachers]] says it itself.
     teacher_trust_remote_code: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """Whether code that comes with that teacher may be executed."""
     base: str | None = None
+    """What it starts from: a hub id, a folder, or `student:NAME`, another student of this file."""
     revision: str | None = None
+    """The branch, tag or commit of the base; without one the newest, which is recorded.
+    Example: "main"
+    """
     architecture: ArchitectureSettings | None = None
+    """A model from scratch in place of a base."""
     trust_remote_code: bool = False
+    """Whether code that comes with the base may be executed."""
     epochs: Annotated[float, Field(gt=0)] = 3.0
+    """How often training goes through the examples."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
+    """The most optimizer steps, whatever `epochs` says. [steps]"""
     batch_size: Annotated[int, Field(ge=1)] = 32
+    """Examples per optimizer step over all devices; packed rows with `packing`. [examples]"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    """The highest learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The last learning rate, as a share of the highest."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """The share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """By how much weights shrink at each step, times the learning rate."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """The decay of AdamW's second moment."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """The norm at which gradients are clipped."""
     optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon for the matrices of the hidden layers."""
     max_length: Annotated[int, Field(ge=16)] = 4096
+    """The longest example; what is longer is left out by name. [tokens]"""
     packing: bool = False
+    """Whether several examples share a row; refused for models that do not keep them apart."""
     bf16: bool = True
+    """Whether computation is in bfloat16."""
     # Written only where it is given, so that the fingerprint of students without it stays the same.
     attn_implementation: Attention | None = Field(
         default=None, exclude_if=lambda attention: attention is None
     )
+    """The attention that student and teacher use; without it transformers' choice."""
     lora: LoraSettings | None = None
+    """LoRA in place of training all weights; on where the table stands."""
     shrink: ShrinkSettings | None = None
+    """Cuts the student out of its base; on where the table stands."""
     eos_token: str | None = None
+    """The token that ends an answer, where the base's own is another. Example: "<|im_end|>"
+    """
     chat_template: str | None = None
+    """A file with the chat template, where the base has none or another one. Example:
+    "chat.jinja"
+    """
     # Written only where there are any: students without them stay what they were.
     template_options: dict[str, Scalar] = Field(
         default_factory=dict[str, Scalar], exclude_if=lambda options: not options
     )
+    """Options of the chat template, in training, in evals and wherever the student is served.
+    Example: { enable_thinking = true }
+    """
     rope_theta: float | None = None
+    """The base of rotary positions, where it is not the base model's. Example: 1000000.0"""
     max_position_embeddings: int | None = None
+    """The longest text that it can read, where that is not the base model's. [tokens] Example:
+    32768
+    """
     evaluate_every: Annotated[int, Field(ge=1)] | None = None
+    """After how many steps the validation loss is measured. [steps]"""
     # Written only where they are given: students without them stay what they were.
     keep: Literal["last", "best"] = Field(default="last", exclude_if=lambda keep: keep == "last")
+    """Which weights are the student: those of the last step, or of the step with the lowest
+    validation loss.
+    """
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = Field(
         default=None, exclude_if=lambda patience: patience is None
     )
+    """After how many measurements without a lower validation loss training ends. Example: 3"""
     save_every: Annotated[int, Field(ge=1)] = 500
+    """After how many steps a checkpoint is written. [steps]"""
     report_to: tuple[Literal["wandb", "tensorboard"], ...] = ()
+    """Services that training reports to, beside the run's own files."""
     seed: int = 0
+    """What order and initial weights begin with."""
     seeds: tuple[int, ...] = ()
+    """Trains one model for each, `NAME-seed0` and so on, which the report takes together.
+    Example: [0, 1, 2]
+    """
     baselines: tuple[Literal["base", "answer_only", "unverified"], ...] = ("base", "answer_only")
+    """Controls that are trained and measured along with the student."""
 
     def start(self) -> str:
         """Equal for students whose untouched base is the same model."""

@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from reasondistill.errors import ConfigError, Interrupted, StageError
+from reasondistill.errors import ConfigError, DataError, Interrupted, StageError
+from reasondistill.foreign_logs.finding import find_logs
+from reasondistill.foreign_logs.log import Log
 from reasondistill.grade_file.progress import EVERY_S, tell
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, POLICIES, GradeItem, GradingPool, find_policy
@@ -40,6 +42,7 @@ from reasondistill.runs.store import (
     write_json,
     write_records,
 )
+from reasondistill.sections import nearest
 from reasondistill.statistics import mean_interval
 
 MATRIX, DISAGREEMENTS = "matrix.json", "disagreements.jsonl"
@@ -133,6 +136,42 @@ def file_answers(path: Path) -> Source:
     total = count_answers(path)
     answers = (Answer(name, item) for name, item in read_answers(path))
     return Source(path.name, answers, total, {"file": path.name, "sha256": digest_of(path)})
+
+
+def log_answers(path: Path, benchmark: str | None = None) -> list[Source]:
+    """The answers in a log of another tool, as they were written, or in those of a folder, of all
+    benchmarks or one. Raises ConfigError, and while they are read DataError; also for a log whose
+    answers are no texts.
+    """
+    logs = find_logs(path)
+    names = list(logs)
+    if benchmark is not None:
+        names = [name for name in names if name == benchmark]
+    if not names:
+        raise ConfigError(f"{path}: no log of {benchmark}. {nearest(benchmark or '', list(logs))}")
+    sources: list[Source] = []
+    for name in names:
+        log = logs[name]
+        total = sum(1 for _ in _logged_answers(log))
+        made_from = {"file": log.path.name, "sha256": digest_of(log.path), "tool": log.tool}
+        sources.append(Source(name, _logged_answers(log), total, made_from))
+    return sources
+
+
+def _logged_answers(log: Log) -> Iterator[Answer]:
+    """The answers, those of a problem one after another, each once however often it was scored."""
+    seen: set[tuple[str, int]] = set()
+    for row in log.rows():
+        if (row.problem, row.sample) in seen or row.lost is not None:
+            continue
+        seen.add((row.problem, row.sample))
+        if row.texts is None:
+            raise DataError(
+                f"{row.where}: holds log-probabilities of choices, no text that can be graded."
+            )
+        for number, text in enumerate(row.texts, start=row.sample):
+            name = f"{row.problem}:{number}"
+            yield Answer(name, GradeItem(name, text, row.gold, row.finish), row.problem)
 
 
 def run_answers(evals_folder: Path, benchmark: str) -> list[Source]:

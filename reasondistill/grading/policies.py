@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from reasondistill.errors import ConfigError
+from reasondistill.sections import nearest
 
 Engine = Literal["layered", "math-verify", "hendrycks-string", "qwen-math", "nemo-skills"]
 
@@ -137,5 +138,5 @@ POLICIES: dict[str, Policy] = {
 def find_policy(name: str) -> Policy:
     """The policy of that name. Raises ConfigError with the known names."""
     if name not in POLICIES:
-        raise ConfigError(f"policy = {name!r}: unknown. Known: {', '.join(sorted(POLICIES))}.")
+        raise ConfigError(f"policy = {name!r}: unknown. {nearest(name, POLICIES)}")
     return POLICIES[name]

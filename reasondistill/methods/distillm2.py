@@ -26,7 +26,9 @@ class Distillm2Settings(RolloutSettings):
     """
 
     alpha: Skew = 0.1
+    """How far both divergences are skewed."""
     rollout_temperature: Annotated[float, Field(gt=0, le=5)] = 0.8
+    """How random the student's own texts are in training."""
 
 
 @register

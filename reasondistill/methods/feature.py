@@ -31,12 +31,19 @@ class FeatureSettings(MethodSettings):
     """
 
     recipe: Literal["distilbert", "tinybert", "layers"] = "distilbert"
+    """DistilBERT's triple loss, TinyBERT's two stages, or KL, CE and every layer."""
     soft: Weight = 5.0
+    """The weight of the divergence of the distributions."""
     ce: Weight = 2.0
+    """The weight of the cross-entropy."""
     hidden: Weight = 1.0
+    """The weight of the distance of hidden states."""
     measure: Literal["mse", "cosine"] = "mse"
+    """How far hidden states are apart, with `recipe = "layers"`."""
     temperature: Temperature = 2.0
+    """Softens both distributions."""
     first_stage: Share = 0.5
+    """The share of the steps in TinyBERT's first stage."""
 
     def why_not(self, *, with_lora: bool, with_packing: bool) -> str | None:
         if with_lora:

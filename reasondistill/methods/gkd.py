@@ -18,7 +18,11 @@ class GkdSettings(CommonSettings):
     LATER = frozenset({"divergence", "skew", "cross_entropy"})
 
     divergence: DivergenceName = "jsd"
+    """How far two distributions are apart."""
     on_policy: Share = 0.5
+    """The share of steps that train on the student's own texts (λ); the rest train on the
+    traces.
+    """
 
 
 @register

@@ -35,10 +35,15 @@ class KdSettings(AlphaSettings, CommonSettings):
     )
 
     alpha: Share = 0.5
+    """The share of the divergence."""
     temperature: Temperature = 2.0
+    """Softens both distributions."""
     divergence: DivergenceName = "forward_kl"
+    """How far two distributions are apart."""
     on_policy: Share = 0.0
+    """The share of steps that train on the student's own texts; Hinton's method has none."""
     cross_entropy: Share = 0.5
+    """The share of the cross-entropy: 1 − alpha. Give one of the two."""
 
 
 @register

@@ -29,11 +29,17 @@ class MinillmSettings(RolloutSettings):
     """
 
     gamma: Share = 1.0
+    """How much the rewards of later tokens count; 0 leaves on-policy reverse KL."""
     length_normalised: bool = True
+    """Whether the rewards of later tokens are divided by their number."""
     reward_clip: Annotated[float, Field(gt=0)] = 100.0
+    """At what rewards are clipped, on both sides."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """How far PPO's ratio may go from 1."""
     teacher_mix: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """The share of the teacher's distribution in the sampling."""
     reuse: Annotated[int, Field(ge=1)] = 4
+    """How many steps each batch of rollouts serves. [steps]"""
 
     @property
     def writes_alone(self) -> bool:

@@ -24,8 +24,11 @@ class RelationSettings(MethodSettings):
     """
 
     distance: Weight = 25.0
+    """The weight of the distances between answers."""
     angle: Weight = 50.0
+    """The weight of the angles between answers."""
     ce: Weight = 1.0
+    """The weight of the cross-entropy."""
 
 
 @register

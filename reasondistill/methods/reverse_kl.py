@@ -17,7 +17,9 @@ class ReverseKlSettings(CommonSettings):
     LATER = frozenset({"divergence", "beta", "skew", "cross_entropy"})
 
     divergence: DivergenceName = "reverse_kl"
+    """How far two distributions are apart: reverse KL."""
     on_policy: Share = 1.0
+    """The share of steps that train on the student's own texts; the rest train on the traces."""
 
     @model_validator(mode="after")
     def _is_reverse_kl(self) -> ReverseKlSettings:

@@ -75,8 +75,15 @@ class RolloutSettings(MethodSettings):
     """
 
     rollout_temperature: Annotated[float, Field(gt=0, le=5)] = 1.0
+    """How random the student's own texts are in training."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The longest text that the student writes in training; without it what `max_length`
+    leaves. [tokens] Example: 1024
+    """
     wrong_weight: Weight | None = None
+    """By what the losses of texts that are not correct are multiplied; 1 only logs their share,
+    without it nothing is graded. Example: 1.0
+    """
 
     @property
     def writes_alone(self) -> bool:
@@ -94,11 +101,17 @@ class CommonSettings(RolloutSettings):
     """
 
     divergence: DivergenceName
+    """How far two distributions are apart."""
     beta: Share = 0.5
+    """The shape of the Jensen-Shannon divergence: 0 is forward KL, 1 reverse KL."""
     skew: Skew = 0.1
+    """How much of the one distribution is mixed into the other, for the skewed divergences."""
     temperature: Temperature = 1.0
+    """Softens both distributions."""
     on_policy: Share
+    """The share of steps that train on the student's own texts; the rest train on the traces."""
     cross_entropy: Share = 0.0
+    """The share of the cross-entropy on the traces' tokens."""
 
     @property
     def writes_alone(self) -> bool:
@@ -117,7 +130,9 @@ class AlphaSettings(MethodSettings):
     """
 
     alpha: Share = 0.5
+    """The share of the divergence."""
     cross_entropy: Share = 0.5
+    """The share of the cross-entropy on the traces' tokens: 1 − alpha. Give one of the two."""
 
     @model_validator(mode="before")
     @classmethod

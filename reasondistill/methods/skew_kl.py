@@ -38,12 +38,19 @@ class SkewKlSettings(RolloutSettings):
     LATER = frozenset({"cross_entropy"})
 
     alpha: Skew = 0.1
+    """How far the divergence is skewed."""
     reverse: bool = False
+    """Whether it is the reverse KL that is skewed."""
     start_share: Share = 0.0
+    """The share of steps with student text at the beginning."""
     tolerance: Weight = 0.1
+    """By how much the held-out loss must rise for the share to grow."""
     checks: Annotated[int, Field(ge=1)] = 10
+    """How often the held-out loss is measured. [times]"""
     capacity: Annotated[int, Field(ge=1)] = 1000
+    """How many rollouts are kept to be used again. [rollouts]"""
     cross_entropy: Share = 0.0
+    """The share of the cross-entropy on the traces' tokens."""
 
 
 @register

@@ -28,6 +28,7 @@ class TopkKdSettings(AlphaSettings):
     LATER = frozenset({"cross_entropy"})
 
     k: Annotated[int, Field(ge=1)] = 16
+    """How many of the teacher's most likely tokens are learnt from at each token. [tokens]"""
 
     @property
     def stored_tokens(self) -> int:

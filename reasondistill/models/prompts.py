@@ -26,19 +26,29 @@ class Shot(Section):
     """One worked example shown before the question."""
 
     question: str
+    """The question of the example."""
     answer: str
+    """The answer that is shown for it."""
 
 
 class Prompt(Section):
     """A prompt file's content."""
 
     about: str
+    """What the prompt is for, in a line; `list prompts` shows it."""
     user: str
+    """The user's turn, with `{question}` in it."""
     system: str | None = None
+    """The system's turn."""
     few_shot: tuple[Shot, ...] = ()
+    """Worked examples that are shown before the question, a table each."""
     plain: bool = False
+    """Whether the text is sent as it stands, for base models without a chat template."""
     # Named only where it is set: the tags of other prompts stay what they were.
     merge_system: bool = Field(default=False, exclude_if=lambda merges: not merges)
+    """Whether the system's text is put before the first question, for templates without a
+    system turn.
+    """
 
     @field_validator("user")
     @classmethod

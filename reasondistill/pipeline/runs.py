@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -284,6 +285,15 @@ def is_own_folder(folder: Path) -> bool:
         return False
 
 
+def nearest_run(folder: Path) -> str:
+    """Which run beside it may be meant, where there is one of nearly this name."""
+    names = [path.parent.name for path in folder.parent.glob(f"*/{RUN}")]
+    close = get_close_matches(folder.name, names, n=1, cutoff=0.5)
+    if not close:
+        return ""
+    return f" Did you mean {close[0]}?"
+
+
 def load_run(folder: Path, *, trust: bool = False) -> Run:
     """The run that `save_run` wrote. Raises StageError when the folder is no run folder, and for
     the run of somebody else that imports modules, unless it is trusted.
@@ -292,7 +302,7 @@ def load_run(folder: Path, *, trust: bool = False) -> Run:
     if not path.exists():
         raise StageError(
             f"{folder}: not a run folder (no run.json). `reasondistill run FILE` makes one; "
-            "runs are listed under runs/."
+            f"runs are listed under runs/.{nearest_run(folder)}"
         )
     ways_out = (
         "Ways out: give the pipeline file again (`reasondistill run FILE`), which writes it anew."

@@ -34,6 +34,7 @@ from reasondistill.runs.store import (
     check_files,
     count_lines,
     open_verified,
+    read_keys,
     read_manifest,
     write_text,
 )
@@ -422,6 +423,16 @@ def walk(run: Run, problem_id: str) -> Iterator[tuple[str, list[dict[str, Any]]]
     for path in files:
         if path.exists():
             yield str(path.relative_to(run.folder)), list(records_about(path, problem_id))
+
+
+def problem_ids(run: Run) -> Iterator[str]:
+    """The ids of all problems of a run, and of its benchmarks; of rows that were set aside too."""
+    here = run.layout
+    files = [here.problems, here.set_aside]
+    files += [benchmark.problems for benchmark in here.evals.benchmarks()]
+    for path in files:
+        if path.exists():
+            yield from read_keys(path)
 
 
 def records_about(path: Path, problem_id: str) -> Iterator[dict[str, Any]]:

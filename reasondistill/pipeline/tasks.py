@@ -9,6 +9,7 @@ from reasondistill.pipeline.measured import eval_models
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.runs.layout import STAGES
 from reasondistill.runs.work_sharing import Share
+from reasondistill.sections import nearest
 
 
 def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list[Task]:
@@ -88,7 +89,7 @@ def select_stages(only: str | None, first: str | None, last: str | None) -> list
     """
     for name in (only, first, last):
         if name is not None and name not in STAGES:
-            raise ConfigError(f"no stage is called {name!r}. Stages: {', '.join(STAGES)}.")
+            raise ConfigError(f"no stage is called {name!r}. {nearest(name, STAGES)}")
     if only is not None:
         return [only]
     begin = STAGES.index(first or STAGES[0])

@@ -150,12 +150,13 @@ def test_shipped_files_are_listed_and_copied(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("traces.temprature=1", "Did you mean temperature?"),
-        ("traces.n=many", "traces] n:"),
+        ("traces.temprature=1", "--set traces.temprature: unknown key. Did you mean temperature?"),
+        ("traces.n=many", "--set traces.n: should be a whole number"),
+        ("evals.prompts=3", "--set evals.prompts: should be a list (found 3)"),
         ("problems.dataset=nowhere.jsonl", "nowhere.jsonl"),
         ("problems.question=qestion", "question"),
         ("traces.prompt=thinc", "Did you mean think?"),
-        ("traces.settings=qwen4", "unknown"),
+        ("traces.settings=qwen4", "--set traces.settings: settings = 'qwen4': unknown"),
         ("evals.benchmarks=['gsm9k']", "Did you mean gsm8k"),
     ],
 )

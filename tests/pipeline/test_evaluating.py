@@ -479,7 +479,7 @@ def test_runs_with_other_problems_are_compared_on_the_common_ones_only_when_aske
         (["trial/strong"], "no --against"),
         (["strong", "weak"], "want RUN/MODEL"),
         (["other/strong", "trial/weak"], "no such run"),
-        (["trial/strng", "trial/weak"], "It has: strong, weak"),
+        (["trial/strng", "trial/weak"], "Did you mean strong?"),
         (["trial/strong", "trial/strong"], "named twice"),
         (["trial/strong", "trial/weak", "--benchmark", "third"], "no benchmark 'third'"),
     ],

@@ -20,7 +20,9 @@ class PassRate(Section):
     """
 
     low: Share = 0.0
+    """The smallest share of a problem's decided samples that are correct."""
     high: Share = 1.0
+    """The largest such share."""
 
     @model_validator(mode="after")
     def _has_room(self) -> Self:

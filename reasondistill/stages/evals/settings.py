@@ -45,11 +45,15 @@ def changes(ours: Path, theirs: Path) -> list[Change]:
     """The settings that differ between two cells (`6-evals/<benchmark>/<model>`). Raises StageError
     when one is unfinished.
     """
-    a, b = settings_of(ours), settings_of(theirs)
+    return differing(settings_of(ours), settings_of(theirs))
+
+
+def differing(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[Change]:
+    """The settings that differ, by name."""
     return [
-        Change(name, a.get(name), b.get(name))
-        for name in dict.fromkeys((*a, *b))
-        if a.get(name) != b.get(name)
+        Change(name, ours.get(name), theirs.get(name))
+        for name in dict.fromkeys((*ours, *theirs))
+        if ours.get(name) != theirs.get(name)
     ]
 
 
@@ -59,7 +63,7 @@ def settings_of(cell: Path) -> dict[str, str]:
     problems = require_complete(BenchmarkFolder(cell.parent).problems_folder)
     traces = require_complete(folder.traces_folder)
     verdicts = require_complete(folder.verdicts_folder)
-    return dict(_flat(_described(problems, traces, verdicts)))
+    return dict(flat(_described(problems, traces, verdicts)))
 
 
 def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> Mapping[str, Any]:
@@ -67,7 +71,7 @@ def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> Mapp
     teachers: dict[str, Any] = section.get("teachers", {})
     first: dict[str, Any] = next(iter(teachers.values()), {})
     graded = verdicts.identity.get("inputs", {})
-    environment = {key: value for key, value in _flat(traces.environment) if key not in _IDLE}
+    environment = {key: value for key, value in flat(traces.environment) if key not in _IDLE}
     sampled = TracesFigures.of(traces)
     server: Mapping[str, Any] = {}
     if sampled.servers:
@@ -97,11 +101,11 @@ def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> Mapp
     }
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Dotted names and values as text; what is None is left out."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         elif isinstance(value, (list, tuple)):
             items = cast(Sequence[Any], value)
             yield f"{prefix}{key}", ", ".join(str(item) for item in items)

@@ -1,7 +1,7 @@
-"""Models of several runs side by side: `reasondistill compare`. Their stored samples are read and
-compared problem by problem.
+"""Models of several runs side by side, or of logs that another tool wrote: `reasondistill
+compare`. Their stored samples are read and compared problem by problem.
 
-ours, base = Entrant.parse("demo/distilled", runs), Entrant.parse("demo/base", runs)
+ours, base = parse_entrant("demo/distilled", runs), parse_entrant("demo/base", runs)
 comparison = compare([ours], [base])
 comparison.differences[0].word, comparison.flips["gsm8k"][0].problem_id
 """
@@ -9,7 +9,7 @@ comparison.differences[0].word, comparison.flips["gsm8k"][0].problem_id
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -17,66 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasondistill.errors import ConfigError, StageError
-from reasondistill.records import Difference, Problem, fingerprint
-from reasondistill.runs import layout
-from reasondistill.runs.graded import read_graded
-from reasondistill.runs.layout import CellFolder
-from reasondistill.runs.unpacking import opened
+from reasondistill.foreign_logs.surveying import Survey, chosen_metrics
+from reasondistill.records import Difference, Problem
 from reasondistill.stages.evals.comparing import Flip, Pair, differences, flips, paired
-from reasondistill.stages.evals.outcomes import Sheet, read_problems, read_sheet
-from reasondistill.stages.evals.settings import Change, changes
+from reasondistill.stages.evals.entrants import Entrant, LogEntrant, LoggedProblem
+from reasondistill.stages.evals.outcomes import Sheet
+from reasondistill.stages.evals.settings import Change, changes, differing
 from reasondistill.statistics.several import PooledEstimate, holm, pooled_difference
-
-EVALS = layout.FOLDERS["evals"]
 
 # (problems, samples)
 Correct = NDArray[np.bool_]
-
-
-def _is_of_evals(name: str) -> bool:
-    return name.startswith(f"{EVALS}/")
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A model of a run, also of a packed one; `label` is how it is printed."""
-
-    label: str
-    evals_folder: Path
-    model: str
-
-    @classmethod
-    def parse(cls, text: str, runs: Path) -> Entrant:
-        """`demo/distilled` or `path/to/run/distilled`, with `NAME=` before it where it is to be
-        called otherwise. Raises ConfigError, naming what there is.
-        """
-        label, is_named, place = text.rstrip("/").partition("=")
-        if not is_named or "/" in label or not label:
-            label = place = text.rstrip("/")
-        run, slash, model = place.rpartition("/")
-        if not slash:
-            raise ConfigError(f"{text}: want RUN/MODEL, for example demo/distilled.")
-        folder = opened(Path(run), _is_of_evals) / EVALS
-        if not folder.is_dir():
-            folder = opened(runs / run, _is_of_evals) / EVALS
-        if not folder.is_dir():
-            raise ConfigError(
-                f"{text}: {folder} is missing: no such run, or its evals have not begun."
-            )
-        known = sorted({path.parent.name for path in folder.glob("*/*/traces")})
-        if model not in known:
-            names = ", ".join(known) or "none"
-            raise ConfigError(f"{text}: the run has no samples of {model!r}. It has: {names}.")
-        return cls(label, folder, model)
-
-    def benchmarks(self) -> list[str]:
-        """The benchmarks that it answered."""
-        return sorted(
-            path.parent.parent.name for path in self.evals_folder.glob(f"*/{self.model}/traces")
-        )
-
-    def cell(self, benchmark: str) -> Path:
-        return self.evals_folder / benchmark / self.model
 
 
 @dataclass(frozen=True)
@@ -86,7 +36,8 @@ class Comparison:
 
     `flips` and `changes` are of the first entrant against the first baseline, by benchmark.
     `left_out` says which problems a comparison does without, because one of its two models has not
-    answered them.
+    answered them. Of logs `metrics` has by what a benchmark's samples are right, and `notes` what
+    else there is to know.
     """
 
     sheets: Mapping[tuple[str, str], Sheet]
@@ -95,6 +46,8 @@ class Comparison:
     flips: Mapping[str, list[Flip]]
     changes: Mapping[str, list[Change]]
     left_out: Sequence[LeftOut] = ()
+    metrics: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -116,9 +69,10 @@ def compare(
     *,
     benchmark: str | None = None,
     common: bool = False,
+    wanted_metrics: Sequence[str] = (),
 ) -> Comparison:
     """Each entrant against each of the others, on every benchmark that all have answered, or on one
-    of them.
+    of them. Logs are compared by the metric that they have in common, or the wanted one of several.
 
     With `common` only the problems that all of them answered count; without it different problem
     sets are refused (StageError): a score over other problems is another score. Problems that were
@@ -128,12 +82,21 @@ def compare(
     labels = [entrant.label for entrant in everyone]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
-        raise ConfigError(f"{twice[0]}: named twice; a model is not compared with itself.")
+        raise ConfigError(
+            f"{twice[0]}: named twice; a model is not compared with itself. Two of one name are "
+            "told apart by NAME= before each."
+        )
+    require_one_tool(everyone)
     names = _shared_benchmarks(everyone, benchmark)
+    metrics = metrics_of(everyone, names, wanted_metrics)
     sheets: dict[tuple[str, str], Sheet] = {}
+    notes: list[str] = []
     for name in names:
-        for sheet in _aligned(everyone, name, common=common):
+        for sheet in _aligned(everyone, name, metrics[name], common=common):
             sheets[name, sheet.model] = sheet
+        for entrant in everyone:
+            said = entrant.notes(name, metrics[name])
+            notes += [f"{entrant.label} on {name}: {note}" for note in said]
     pairs: dict[tuple[str, str, str], Pair] = {}
     for name, entrant, other in product(names, entrants, against):
         ours, theirs = sheets[name, entrant.label], sheets[name, other.label]
@@ -150,9 +113,43 @@ def compare(
         differences(sheets, {entrant.label: baselines for entrant in entrants}),
         _adjusted(_pooled(pairs)),
         {name: flips(sheets[name, first.label], sheets[name, second.label]) for name in names},
-        {name: changes(first.cell(name), second.cell(name)) for name in names},
+        {name: differing(first.settings(name), second.settings(name)) for name in names},
         left_out,
+        metrics,
+        notes,
     )
+
+
+def require_one_tool(everyone: Sequence[Entrant]) -> None:
+    """Raise ConfigError for models that different tools asked and graded."""
+    tools = {entrant.label: entrant.tool for entrant in everyone}
+    if len(set(tools.values())) > 1:
+        listed = ", ".join(f"{label}: {tool}" for label, tool in tools.items())
+        raise ConfigError(
+            f"not graded by the same tool ({listed}): each has its own names for problems and its "
+            "own rules, and a difference of rules would pass for one of models. Compare what one "
+            "tool measured; `matrix` grades the answers of a log by our rules."
+        )
+
+
+def metrics_of(
+    everyone: Sequence[Entrant], names: Sequence[str], wanted: Sequence[str]
+) -> dict[str, str | None]:
+    """By what the samples of each benchmark are right: a metric of logs, None for runs. Raises
+    ConfigError where there are several, and none of them is wanted.
+    """
+    surveys: dict[str, dict[str, Survey]] = {name: {} for name in names}
+    for entrant in everyone:
+        if isinstance(entrant, LogEntrant):
+            for name in names:
+                surveys[name][entrant.label] = entrant.survey(name)
+        elif wanted:
+            raise ConfigError(
+                f"--metric {wanted[0]}: {entrant.label} is of a run, which has one way to be right."
+            )
+    if not all(surveys.values()):
+        return dict.fromkeys(names)
+    return {**chosen_metrics(surveys, wanted)}
 
 
 def _pooled(
@@ -201,18 +198,18 @@ def _shared_benchmarks(everyone: Sequence[Entrant], benchmark: str | None) -> li
 # ---- the same problems ---------------------------------------------------------------------------
 
 
-def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> list[Sheet]:
+def _aligned(
+    everyone: Sequence[Entrant], benchmark: str, metric: str | None, *, common: bool
+) -> list[Sheet]:
     """One sheet each, of the same problems but for those that a model lost. A problem is the same
     when id, question and gold answer are.
     """
-    sheets = [
-        replace(read_sheet(entrant.evals_folder, benchmark, entrant.model), model=entrant.label)
-        for entrant in everyone
-    ]
-    contents = [
-        _contents(read_problems(entrant.evals_folder / benchmark), sheet)
-        for entrant, sheet in zip(everyone, sheets, strict=True)
-    ]
+    sheets: list[Sheet] = []
+    contents: list[dict[str, str]] = []
+    for entrant in everyone:
+        sheet = replace(entrant.sheet(benchmark, metric), model=entrant.label)
+        sheets.append(sheet)
+        contents.append(asked_of(entrant.asked(benchmark), sheet))
     shared = set.intersection(*(set(content.items()) for content in contents))
     sizes = {sheet.model: len(content) for sheet, content in zip(sheets, contents, strict=True)}
     listed = ", ".join(f"{model}: {size}" for model, size in sizes.items())
@@ -228,16 +225,10 @@ def _aligned(everyone: Sequence[Entrant], benchmark: str, *, common: bool) -> li
     return [_only_shared(sheet, shared_names) for sheet in sheets]
 
 
-def _contents(problems: Mapping[str, Problem], sheet: Sheet) -> dict[str, str]:
-    """Problem → fingerprint of question and answer, of those that the model was asked; those that
-    it lost, too.
-    """
+def asked_of(asked: Mapping[str, str], sheet: Sheet) -> dict[str, str]:
+    """The hashes of the problems that the model was asked; those that it lost, too."""
     names = {*sheet.problems, *sheet.lost_problems}
-    contents: dict[str, str] = {}
-    for name, problem in problems.items():
-        if name in names:
-            contents[name] = fingerprint([problem.question, problem.answer])
-    return contents
+    return {name: content for name, content in asked.items() if name in names}
 
 
 def _only_shared(sheet: Sheet, shared_names: Set[str]) -> Sheet:
@@ -257,39 +248,30 @@ class FlipToRead:
 
     benchmark: str
     flip: Flip
-    problem: Problem
+    problem: Problem | LoggedProblem
     answers: tuple[str | None, str | None]
     texts: tuple[str, str]
 
 
 def read_flips(
-    entrant: Entrant, against: Entrant, benchmark: str, chosen: Sequence[Flip]
+    entrant: Entrant,
+    against: Entrant,
+    benchmark: str,
+    chosen: Sequence[Flip],
+    metric: str | None = None,
 ) -> list[FlipToRead]:
     """The question, both extracted answers and both completions of some flips."""
-    problems = read_problems(entrant.evals_folder / benchmark)
     wanted = {flip.problem_id for flip in chosen}
-    ours = _first_samples(entrant.cell(benchmark), wanted)
-    theirs = _first_samples(against.cell(benchmark), wanted)
+    problems = entrant.problems(benchmark, wanted)
+    ours = entrant.first_samples(benchmark, wanted, metric)
+    theirs = against.first_samples(benchmark, wanted, metric)
     to_read: list[FlipToRead] = []
     for flip in chosen:
         name = flip.problem_id
-        our_answer, our_text = ours[name]
-        their_answer, their_text = theirs[name]
-        answers, texts = (our_answer, their_answer), (our_text, their_text)
+        our, their = ours[name], theirs[name]
+        answers, texts = (our.answer, their.answer), (our.text, their.text)
         to_read.append(FlipToRead(benchmark, flip, problems[name], answers, texts))
     return to_read
-
-
-def _first_samples(cell: Path, wanted: set[str]) -> dict[str, tuple[str | None, str]]:
-    """Extracted answer and text of the first sample of each wanted problem."""
-    files = CellFolder(cell)
-    samples: dict[str, tuple[str | None, str]] = {}
-    for pair in read_graded(files.traces, files.verdicts):
-        trace = pair.trace
-        if trace.sample == 0 and trace.problem_id in wanted:
-            text = f"{trace.completion.reasoning or ''}{trace.completion.answer_text}"
-            samples[trace.problem_id] = (pair.verdict.grade.extracted, text)
-    return samples
 
 
 # ---- settings ------------------------------------------------------------------------------------
