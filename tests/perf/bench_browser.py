@@ -10,6 +10,7 @@ alone, when the run is there, says what memory the writing takes.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import resource
 import shutil
@@ -28,25 +29,31 @@ from fake_run import fake_problems, fake_trace, fake_verdict, write_stage  # noq
 from reasondistill.records import OUTCOMES, Problem, Trace, Verdict  # noqa: E402
 from reasondistill.stages.report.browser import write_browser  # noqa: E402
 
-WORDS_OF_A_TRACE = 400
+SENTENCES, WORDS_OF_A_SENTENCE = 10, 40
 MODELS = ("distilled", "base", "teacher", "answer-only", "kd")
 
 
 class Texts:
-    """Texts of a vocabulary whose words come as often as in a language."""
+    """Texts of a vocabulary whose words come as often as in a language: sentences of a pool, and
+    numbers of their own.
+    """
 
     def __init__(self, dice: random.Random) -> None:
         letters = "abcdefghijklmnopqrstuvwxyz"
         self._dice = dice
-        self._words = ["".join(dice.choices(letters, k=dice.randint(2, 10))) for _ in range(30_000)]
-        self._weights = list(accumulate(1 / (rank + 1) for rank in range(30_000)))
+        words = ["".join(dice.choices(letters, k=dice.randint(2, 10))) for _ in range(30_000)]
+        weights = list(accumulate(1 / (rank + 1) for rank in range(30_000)))
+        self._sentences: list[str] = []
+        for _ in range(20_000):
+            sentence = dice.choices(words, cum_weights=weights, k=WORDS_OF_A_SENTENCE)
+            self._sentences.append(" ".join(sentence))
 
     def draw(self) -> str:
-        words = self._dice.choices(self._words, cum_weights=self._weights, k=WORDS_OF_A_TRACE)
-        for place in range(9, len(words), 10):
-            number = self._dice.randint(1, 9_999)
-            words[place] = f"$\\frac{{{number}}}{{7}}$" if place % 50 == 9 else str(number)
-        return " ".join(words)
+        parts: list[str] = []
+        for sentence in self._dice.choices(self._sentences, k=SENTENCES):
+            a, b = self._dice.randint(1, 9_999), self._dice.randint(2, 99)
+            parts.append(f"{sentence} is $\\frac{{{a}}}{{{b}}}$.")
+        return " ".join(parts)
 
 
 def make_run(run: Path, traces: int, dice: random.Random) -> None:
@@ -120,8 +127,8 @@ def measure_page(folder: Path, profile: Path) -> None:
         print(page.value("document.getElementById('found').textContent"))
         rate, slow = page.value(SCROLL)
         print(f"scrolled at {rate:.0f} frames/s, 95 % of them within {slow:.0f} ms")
-        for query in ("'4711'", "'frac 4711 '", "'\"7}$ 4711\"'", "'ab'"):
-            took, rows = page.value(SEARCH.replace("QUERY", query))
+        for query in ("4711", "frac 4711 ", '"frac{4711}{"', "ab"):
+            took, rows = page.value(SEARCH.replace("QUERY", json.dumps(query)))
             print(f"search {query}: {rows:,} rows in {took:.0f} ms")
         page.call("HeapProfiler.enable")
         page.call("HeapProfiler.collectGarbage")

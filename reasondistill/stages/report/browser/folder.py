@@ -18,7 +18,7 @@ from reasondistill.foreign_text import cleaned_texts, shown, shown_line
 from reasondistill.models.topk import TopKReader, read_vocabulary
 from reasondistill.records import OUTCOMES
 from reasondistill.runs.graded import Located, located_graded
-from reasondistill.runs.layout import TOPK, RunFolder
+from reasondistill.runs.layout import BROWSER_PAGE, TOPK, RunFolder
 from reasondistill.runs.store import replacing
 from reasondistill.stages.report.browser.chunks import (
     CHUNK_BYTES,
@@ -139,7 +139,7 @@ class Builder:
         self._write("index.js", index.content)
         self._write(KATEX, katex_script())
         page = render_browser(title=title, run=self._run_name(), index=index.sum, report=report)
-        self._write("index.html", page)
+        self._write(BROWSER_PAGE, page)
 
     def _run_name(self) -> str:
         return self.source.run.path.resolve().name

@@ -22,7 +22,7 @@ from typing import cast
 
 from reasondistill.errors import ReasonDistillError
 from reasondistill.foreign_text import shown_line
-from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.layout import BROWSER_PAGE, RunFolder
 from reasondistill.runs.loopback import ADDRESS
 from reasondistill.stages.report.browser.chunks import in_json, packed
 from reasondistill.stages.report.browser.folder import Builder, RowsPlace, rows_of
@@ -69,7 +69,7 @@ class BrowserServer:
         self.rows = rows
         self._server = ThreadingHTTPServer((ADDRESS, port), _handler(served))
         self._server.daemon_threads = True
-        self.url = f"http://{ADDRESS}:{self._server.server_port}/{served.token}/index.html"
+        self.url = f"http://{ADDRESS}:{self._server.server_port}/{served.token}/{BROWSER_PAGE}"
 
     def serve(self) -> None:
         self._server.serve_forever()
@@ -116,14 +116,14 @@ def _handler(served: _Served) -> type[BaseHTTPRequestHandler]:
                 return
             try:
                 with lock:
-                    content = served.content(name or "index.html")
+                    content = served.content(name or BROWSER_PAGE)
             except (ReasonDistillError, OSError) as error:
                 log.warning("%s", shown_line(str(error)))
                 content = None
             if content is None:
                 self._answer(HTTPStatus.NOT_FOUND, b"", "")
             else:
-                self._answer(HTTPStatus.OK, content, _TYPES[Path(name or "index.html").suffix])
+                self._answer(HTTPStatus.OK, content, _TYPES[Path(name or BROWSER_PAGE).suffix])
 
         def _is_ours(self) -> bool:
             """Whether the browser meant this address: a name of somebody else's that leads here

@@ -18,9 +18,9 @@ from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# The page finds words by the same classes (searching.js): letters and digits, and each sign of Chinese
-# and of Japanese syllables by itself, because nobody writes spaces there. Signs beyond U+FFFF are
-# no words: JavaScript sees two halves.
+# The page finds words by the same classes (searching.js): letters and digits, and each sign of
+# Chinese and of Japanese syllables by itself, because nobody writes spaces there. Signs beyond
+# U+FFFF are no words: JavaScript sees two halves.
 SINGLE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 LETTERS = (
     "0-9A-Za-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u1fff\u2c00-\u2dff"
