@@ -83,6 +83,7 @@ def _style() -> str:
 # ---- KaTeX ---------------------------------------------------------------------------------------
 
 
+@cache
 def katex_script() -> bytes:
     """KaTeX with its licence, which every copy carries, and with its style, which pages apply when
     they load it.
@@ -93,12 +94,10 @@ def katex_script() -> bytes:
     return f"/* KaTeX. {licence}*/\n{script}\nconst katexStyle = {style};\n".encode()
 
 
-@cache
 def katex_style() -> str:
     """KaTeX's style with its fonts inside; of fonts that we do not carry nothing is asked for."""
     style = (_HERE / "katex" / "katex.min.css").read_text(encoding="utf-8")
-    style = _FACE.sub(_own_face, style)
-    return style
+    return _FACE.sub(_own_face, style)
 
 
 def _own_face(face: re.Match[str]) -> str:
