@@ -228,6 +228,20 @@ def test_unseen_signs_are_shown_and_the_record_stays(files: Files) -> None:
     assert "‹U+202E›back to front‹U+202C›\\x1b[2J" in row["shown"]["reasoning"]
 
 
+def test_half_signs_and_what_is_no_number_spoil_nothing(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, problems=2, until="verdicts")
+
+    def plant(number: int, row: dict[str, Any]) -> dict[str, Any]:
+        written = {"reasoning": "a\ud83db", "seconds": float("nan")}
+        return row | {"completion": row["completion"] | written}
+
+    edit_lines(run / "2-traces/traces.jsonl", plant)
+    row = Files(make(run)).rows("texts")[0]
+    completion = row["trace"]["completion"]
+    assert (completion["reasoning"], completion["seconds"]) == ("a\ud83db", None)
+    assert row["shown"]["reasoning"] == "a‹U+D83D›b"
+
+
 def test_what_looks_like_a_key_is_left_out(tmp_path: Path) -> None:
     run = fake_run(tmp_path, problems=2, until="verdicts")
     key = "sk-proj-0123456789abcdef0123"

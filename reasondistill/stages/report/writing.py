@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from reasondistill.bounds import BROWSER_TRACES
 from reasondistill.config import ReportSettings
@@ -32,6 +31,7 @@ from reasondistill.runs.store import (
 from reasondistill.secrets import cleaned
 from reasondistill.stages.report import wording
 from reasondistill.stages.report.browser import count_traces, write_browser
+from reasondistill.stages.report.browser.chunks import with_numbers
 from reasondistill.stages.report.building import build_report
 from reasondistill.stages.report.facts import LATENCIES, Stage, read_facts, read_stages
 from reasondistill.stages.report.markdown import render_markdown
@@ -124,19 +124,8 @@ def json_of(content: Mapping[str, Any]) -> str:
     """Indented JSON that every reader takes, with `\\u` escapes where a terminal would do
     something, and null for what is no number: a stranger's manifest may hold NaN.
     """
-    text = json.dumps(_with_numbers(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(with_numbers(content), indent=2, ensure_ascii=False, allow_nan=False)
     return f"{shown_json(text)}\n"
-
-
-def _with_numbers(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        pairs = cast("Mapping[str, Any]", value).items()
-        return {name: _with_numbers(inner) for name, inner in pairs}
-    if isinstance(value, list | tuple):
-        return [_with_numbers(inner) for inner in cast("Sequence[Any]", value)]
-    return value
 
 
 def _state(run_folder: Path, stage: Stage) -> str:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 Write = Callable[[str, bytes], None]
 
@@ -43,8 +44,25 @@ def file_name(kind: str, number: int) -> str:
 
 
 def in_json(value: Any) -> str:
-    """JSON in ASCII: lone surrogates, which a broken decoder can leave in a text, are escaped."""
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    """JSON in ASCII that every reader takes: lone surrogates, which a broken decoder can leave in a
+    text, are escaped.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return json.dumps(with_numbers(value), allow_nan=False, separators=(",", ":"))
+
+
+def with_numbers(value: Any) -> Any:
+    """A value of JSON with null for what is no number: a stranger's file may hold NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, Any]", value).items()
+        return {name: with_numbers(inner) for name, inner in pairs}
+    if isinstance(value, list | tuple):
+        return [with_numbers(inner) for inner in cast("Sequence[Any]", value)]
+    return value
 
 
 @dataclass

@@ -18,7 +18,7 @@ from reasondistill.foreign_text import cleaned_texts, shown, shown_line
 from reasondistill.models.topk import TopKReader, read_vocabulary
 from reasondistill.records import OUTCOMES
 from reasondistill.runs.graded import Located, located_graded
-from reasondistill.runs.layout import BROWSER_PAGE, TOPK, RunFolder
+from reasondistill.runs.layout import BROWSER_PAGE, REPORT_PAGE, TOPK, RunFolder
 from reasondistill.runs.store import replacing
 from reasondistill.stages.report.browser.chunks import (
     CHUNK_BYTES,
@@ -96,7 +96,7 @@ def write_browser(run_folder: Path, folder: Path, *, title: str) -> None:
             file.write(content)
 
     builder = Builder(RunRows(RunFolder(run_folder)), write)
-    builder.build(title=title, report="../report.html")
+    builder.build(title=title, report=f"../{REPORT_PAGE}")
 
 
 class Builder:
@@ -129,7 +129,7 @@ class Builder:
             self._add_group(group)
         self._texts.end()
         for row in self.source.set_aside():
-            self._add_set_aside(row.id, row.model_dump(mode="json"))
+            self._add_set_aside(row.id, row.model_dump())
         self._problems.end()
         self._texts.end()
         self._logprobs.end()
@@ -147,13 +147,13 @@ class Builder:
     # ---- problems --------------------------------------------------------------------------------
 
     def _add_problem(self, asked: AskedProblem) -> None:
-        problem = cleaned_texts(asked.problem.model_dump(mode="json"))
+        problem = cleaned_texts(asked.problem.model_dump())
         row: dict[str, Any] = {"problem": problem}
         shown_texts = _shown(problem, ("question", "answer", "reference_solution"))
         if shown_texts:
             row["shown"] = shown_texts
         if asked.suspect is not None:
-            row["suspect"] = cleaned_texts(asked.suspect.model_dump(mode="json"))
+            row["suspect"] = cleaned_texts(asked.suspect.model_dump())
         origin = asked.problem.origin
         number = self._new_problem(asked.benchmark, asked.problem.id, problem["question"], row)
         of = self._of_problems
@@ -349,11 +349,11 @@ def text_row(sample: Sample) -> dict[str, Any]:
     """A trace and its verdict as they are stored, but for what looks like a key; beside them the
     texts in which something unseen is to be shown.
     """
-    trace: dict[str, Any] = cleaned_texts(sample.trace.model_dump(mode="json"))
+    trace: dict[str, Any] = cleaned_texts(sample.trace.model_dump())
     row: dict[str, Any] = {"trace": trace}
     shown_texts = _shown(trace["completion"], ("reasoning", "answer_text", "error"))
     if sample.verdict is not None:
-        verdict: dict[str, Any] = cleaned_texts(sample.verdict.model_dump(mode="json"))
+        verdict: dict[str, Any] = cleaned_texts(sample.verdict.model_dump())
         row["verdict"] = verdict
         shown_texts |= _shown(verdict["grade"], ("extracted", "reason"))
     if shown_texts:
