@@ -224,6 +224,12 @@ PAGE_TEXT = Bound(
 PAGE_FACT = Bound(
     "PAGE_FACT", 4_000, "characters", "a setting or an answer in a list of report.html"
 )
+BROWSER_TRACES = Bound(
+    "BROWSER_TRACES",
+    200_000,
+    "traces",
+    "of the folder beside report.html; `reasondistill view` shows larger runs",
+)
 MARKDOWN_TEXT = Bound(
     "MARKDOWN_TEXT", 4_000, "characters", "a text in report.md; report.html has more of it"
 )

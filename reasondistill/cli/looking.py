@@ -1,9 +1,10 @@
-"""`show` and `walk`: what is in a run's folder."""
+"""`show`, `walk` and `view`: what is in a run's folder."""
 
 from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +26,7 @@ from reasondistill.cli.console import (
 )
 from reasondistill.cli.results import print_result
 from reasondistill.durations import duration
-from reasondistill.errors import StageError
+from reasondistill.errors import StageError, Stopped
 
 if TYPE_CHECKING:
     from reasondistill.pipeline import Run, StageState
@@ -159,3 +160,34 @@ def problem_meant(run: Run, part: str) -> str:
     if close:
         like = f"One is called {close[0]}; they"
     raise StageError(f"{run.folder}: no problem {part!r}. {like} stand in {run.layout.problems}.")
+
+
+@app.command(epilog="Example:\n\n  reasondistill view demo")
+def view(
+    name: RunName,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")
+    ] = 0,
+    runs: RunsDir = Path("runs"),
+) -> None:
+    """Every problem, trace and sample of a run in a browser: filters, full-text search, siblings of
+    a problem, two models side by side, flips, probabilities of tokens, export of a selection.
+
+    Reads the folder as it is now, also of a run at work or a packed one, and changes nothing. It
+    listens on this machine alone, and only who has the printed URL is answered. Reports of runs of
+    up to 200,000 traces have the same beside them, in 7-report/browser/.
+    """
+    from reasondistill.stages.report.browser import count_traces, serve_browser
+
+    folder = folder_to_read(name, runs)
+    if not folder.is_dir():
+        raise StageError(f"{folder}: no run is there.")
+    traces = count_traces(folder)
+    if not traces:
+        raise StageError(f"{folder}: holds no traces yet; there is nothing to view.")
+    say(f"{traces:,} traces and samples are read once for the index.")
+    with serve_browser(folder, title=folder.resolve().name, port=port) as server:
+        say(f"{server.url}")
+        say("Ctrl-C ends it. From another machine: ssh -L with the same port on both sides.")
+        with suppress(KeyboardInterrupt, Stopped):
+            server.serve()

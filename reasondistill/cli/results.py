@@ -16,6 +16,7 @@ from reasondistill.cli.console import (
 )
 from reasondistill.errors import DataError
 from reasondistill.records import VARIANT, Difference, Score
+from reasondistill.runs.layout import BROWSER
 from reasondistill.runs.missing import REFUSED
 from reasondistill.runs.store import exists_verified, read_bytes_verified, verify_below
 from reasondistill.tables import (
@@ -70,7 +71,13 @@ def print_result(run: Run, *, says_missing: bool = True) -> None:
     for path in run.layout.report_files:
         if path.exists():
             verify_below(path)
-            say(f"{path.name}: file://{named(path.resolve())}")
+            say(f"{_name_of(path)}: file://{named(path.resolve())}")
+
+
+def _name_of(path: Path) -> str:
+    if path.parent.name == BROWSER:
+        return "all traces"
+    return path.name
 
 
 def _is_main_score(score: Score) -> bool:

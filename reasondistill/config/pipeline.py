@@ -126,8 +126,8 @@ class EvalSettings(SamplingSettings):
 
 
 class ReportSettings(Section):
-    """What the report shows besides the scores: how many traces, and published numbers
-    (eval/published.toml) of the same benchmarks.
+    """What the report shows besides the scores: how many traces (with 0 the trace browser is not
+    written either), and published numbers (eval/published.toml) of the same benchmarks.
     """
 
     title: str | None = None

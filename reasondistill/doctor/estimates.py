@@ -74,7 +74,7 @@ def _amount(run: Run, task: Task) -> str:
         case "evals":
             return _evals_estimate(run, task)
         case _:
-            return "report.md, report.json, report.html"
+            return "report.md, report.json, report.html, browser/ (all traces)"
 
 
 def _evals_estimate(run: Run, task: Task) -> str:

@@ -106,6 +106,9 @@ LATENCY = "latency.json"
 REPORT_JSON = "report.json"
 REPORT_MARKDOWN = "report.md"
 REPORT_PAGE = "report.html"
+# The traces behind the report: a page of its own with its files.
+BROWSER = "browser"
+BROWSER_PAGE = "index.html"
 
 # What stages write into their folders, as the first part of a file's path there: what they finish,
 # and what only a process reads that is at work. Anything else in a stage folder is somebody else's.
@@ -124,6 +127,7 @@ STAGE_FILES = frozenset(
             REPORT_JSON,
             REPORT_MARKDOWN,
             REPORT_PAGE,
+            BROWSER,
         ),
     }
 )
@@ -431,7 +435,8 @@ class RunFolder:
         return self.stage("report") / REPORT_JSON
 
     @property
-    def report_files(self) -> tuple[Path, Path, Path]:
-        """The page, the Markdown and the JSON."""
+    def report_files(self) -> tuple[Path, Path, Path, Path]:
+        """The page, that of all traces, the Markdown and the JSON."""
         folder = self.stage("report")
-        return folder / REPORT_PAGE, folder / REPORT_MARKDOWN, folder / REPORT_JSON
+        browser = folder / BROWSER / BROWSER_PAGE
+        return folder / REPORT_PAGE, browser, folder / REPORT_MARKDOWN, folder / REPORT_JSON

@@ -173,7 +173,7 @@ LISTED = {
     "settings": "deepseek-r1",
     "samplers": "gives_logprobs",
     "models": "shipped:demo-teacher",
-    "checks": "grading_policy",
+    "checks": "overlap",
 }
 
 

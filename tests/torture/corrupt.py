@@ -92,6 +92,8 @@ _NOT_COMPARED = (
     "7-report/report.md",
     "4-examples/dataset/README.md",
 )
+# Made of the records with their seconds.
+_BROWSER = "7-report/browser/"
 # Not damaged here: what no command reads, but people and other programs.
 _NOT_DRAWN = (*_NO_DATA, ".")
 _NOT_DRAWN_IN = ("checkpoints/README.md", "checkpoints/runs/")
@@ -312,6 +314,10 @@ class Ending:
     records: Mapping[str, Any]
 
 
+def _is_compared(place: str) -> bool:
+    return place not in _NOT_COMPARED and not place.startswith(_BROWSER)
+
+
 def without_clock(value: Any) -> Any:
     """A JSON value without what differs from one minute to the next."""
     if isinstance(value, dict):
@@ -398,7 +404,7 @@ class Bench:
                 place: content
                 for place, content in first.records.items()
                 if second.records.get(place) == content
-                and place not in _NOT_COMPARED
+                and _is_compared(place)
                 and _OF_TRAININGS.match(place) is None
             }
             self._undisturbed[key] = Ending(0, shown_at_the_end(first.printed), same)
@@ -436,7 +442,7 @@ class Bench:
             return "SILENT", "what is shown differs"
         path = self.copy / case.place
         is_written_again = path.exists() and _time_of(path) != damaged_at
-        is_right = case.place in _NOT_COMPARED or case.place not in differing
+        is_right = not _is_compared(case.place) or case.place not in differing
         if is_written_again and is_right:
             return "recovered", ""
         is_passed_over = _OF_TRAININGS.match(case.place) is None

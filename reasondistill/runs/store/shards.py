@@ -126,6 +126,19 @@ def read_records(path: Path, kind: type[R], *, passes_foreign: bool = False) -> 
     return (_record(line, kind, f"{path}:{number}", extra) for number, line in _lines(path))
 
 
+def located_records(path: Path, kind: type[R], offset: int = 0) -> Iterator[tuple[int, R]]:
+    """A shard's records, each with the byte offset at which its line begins, from one on."""
+    if not exists_verified(path):
+        raise StageError(f"{path}: missing. Run the stage that writes it first.")
+    with open_verified(path) as file:
+        file.seek(offset)
+        for number, line in counted_lines(path, file):
+            place = f"{path}:{number}"
+            if offset:
+                place = f"{path}: line {number} after byte {offset}"
+            yield file.tell() - len(line), _record(line, kind, place)
+
+
 def records_at(path: Path, kind: type[R], offset: int, count: int) -> Iterator[R]:
     """At most `count` records of a shard, from a byte offset of `offsets_of` on."""
     with open_verified(path) as file:

@@ -1,4 +1,5 @@
-"""Stage 7: a run folder → report.md, report.json and report.html (one file, no network).
+"""Stage 7: a run folder → report.md, report.json and report.html (one file, no network), and all of
+its traces in browser/.
 
     report = pipeline.report
     manifest = run_report(run, run / "7-report", settings=report, title="demo", about="…")

@@ -148,6 +148,8 @@ class Facts:
     beside those of each.
 
     `missing` says of each traces folder with fewer answers than were asked for why that is.
+    `traces` counts those of the run, teachers' and models'; `has_browser`: all of them stand beside
+    the report.
     `refused` has the reason of each refused problem, `lost` the lost samples, both by benchmark and
     model, as far as scores are made without them.
     """
@@ -184,6 +186,8 @@ class Facts:
     stale: Mapping[str, Sequence[str]] = field(default_factory=dict[str, "list[str]"])
     # The first golds of those that samples speak against; the manifest counts all.
     suspects: tuple[SuspectGold, ...] = ()
+    traces: int = 0
+    has_browser: bool = False
     refused: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict[str, Any])
     lost: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict[str, Any])
 

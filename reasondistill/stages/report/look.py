@@ -1,22 +1,27 @@
 """The page's style sheet and its few lines of script, inlined so that the report is one file."""
 
-_SHEET = """
+# Of the browser too.
+PALETTE = """
 :root {
   color-scheme: light dark; --paper:#fbfbfa; --card:#fff; --ink:#1c2127; --soft:#5d6672;
   --line:#e3e5e8; --accent:#0b66c3; --good:#0a7d55; --bad:#b8430a; --tied:#5d6672;
-  --chip:#eef1f4; --s0:#0072b2; --s1:#d55e00; --s2:#009e73; --s3:#b5508a; --s4:#b98300;
-  --s5:#3a9bd6; --correct:#009e73; --wrong:#d55e00; --truncated:#c99000; --no_answer:#56a4d9;
+  --chip:#eef1f4; --edge:#0003;
+  --s0:#0072b2; --s1:#d55e00; --s2:#009e73; --s3:#b5508a; --s4:#b98300; --s5:#3a9bd6;
+  --correct:#009e73; --wrong:#d55e00; --truncated:#c99000; --no_answer:#56a4d9;
   --undecided:#b5508a; --refused:#8a6d4b; --other:#98a1ab;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper:#14171b; --card:#1b1f25; --ink:#e6e9ec; --soft:#9aa4b0; --line:#2e343c;
-    --accent:#6cb2ff; --good:#3ecf97; --bad:#ff8a4c; --tied:#9aa4b0; --chip:#272d35;
+    --accent:#6cb2ff; --good:#3ecf97; --bad:#ff8a4c; --tied:#9aa4b0; --chip:#272d35; --edge:#000a;
     --s0:#4aa8e0; --s1:#ff8a3d; --s2:#2fc795; --s3:#e08abb; --s4:#e6b432; --s5:#8fd0ff;
     --correct:#2fb98a; --wrong:#f07a35; --truncated:#dba927; --no_answer:#6fb7e6;
     --undecided:#d98ab8; --refused:#b8976c; --other:#707a86;
   }
 }
+"""
+
+_SHEET = """
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; }
 body {
@@ -51,8 +56,12 @@ nav div {
 a { color: var(--accent); text-decoration: none; }
 a:hover { text-decoration: underline; }
 .scroll {
-  overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
-  margin: 10px 0;
+  overflow-x: auto; border: 1px solid var(--line); border-radius: 10px; margin: 10px 0;
+  /* A shadow at the edge behind which there is more; what moves with the table covers it. */
+  background:
+    linear-gradient(270deg, var(--card) 40%, transparent) 100% 0 / 40px 100% no-repeat local,
+    linear-gradient(270deg, var(--edge), transparent) 100% 0 / 14px 100% no-repeat scroll,
+    var(--card);
 }
 table {
   border-collapse: collapse; width: 100%; font-size: .91rem; font-variant-numeric: tabular-nums;
@@ -62,8 +71,9 @@ th, td {
   vertical-align: middle;
 }
 tr:last-child > * { border-bottom: 0; }
-thead th { color: var(--soft); font-weight: 600; font-size: .82rem; white-space: nowrap; }
+thead th { color: var(--soft); font-weight: 600; font-size: .82rem; vertical-align: bottom; }
 tbody th { font-weight: 600; white-space: nowrap; }
+tbody th, thead th:first-child { position: sticky; left: 0; background: var(--card); }
 td.number, th.number { text-align: right; white-space: nowrap; }
 small { color: var(--soft); font-size: .78em; margin-left: 2px; }
 .tight th, .tight td { padding: 4px 8px; }
@@ -175,6 +185,7 @@ footer { color: var(--soft); font-size: .85rem; padding: 40px 20px 60px; }
   .step { grid-template-columns: 1fr; }
   .step ul { grid-column: 1; }
   th, td { padding: 6px 9px; }
+  tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 120px; max-width: 45vw; }
   dl.facts { grid-template-columns: 1fr; }
   dl.facts dd { margin-bottom: 6px; }
 }
@@ -200,7 +211,7 @@ _TONES = (
     "refused",
     "other",
 )
-_TONE_RULES = """
+_TONE_RULE = """
 .TONE { fill: var(--TONE); stroke: var(--TONE); }
 i.TONE, b.TONE { background: var(--TONE); }
 .badge.TONE {
@@ -208,11 +219,8 @@ i.TONE, b.TONE { background: var(--TONE); }
 }
 rect.TONE { stroke: none; }
 """
-STYLE = (
-    _SHEET
-    + "".join(_TONE_RULES.replace("TONE", tone) for tone in _TONES)
-    + "polyline.curve { fill: none; }\n"
-)
+TONE_RULES = "".join(_TONE_RULE.replace("TONE", tone) for tone in _TONES)
+STYLE = PALETTE + _SHEET + TONE_RULES + "polyline.curve { fill: none; }\n"
 
 SCRIPT = """
 (function () {
@@ -236,4 +244,21 @@ left = 0;
   pick.addEventListener('change', show);
   show();
 })();
+
+// Formulas are set where a trace is opened, by the KaTeX of the trace browser.
+document.addEventListener('toggle', function (event) {
+  var trace = event.target, source = document.body.dataset.katex;
+  if (!source || !trace.open || !trace.matches('details.trace') || trace.dataset.set) return;
+  trace.dataset.set = 'yes';
+  loadKatex(source).then(function () {
+    trace.querySelectorAll('pre').forEach(function (box) {
+      var text = box.textContent, at = 0, pieces = [];
+      formulasOf(text).forEach(function (found) {
+        pieces.push(text.slice(at, found.begin), found.formula);
+        at = found.end;
+      });
+      if (pieces.length) box.replaceChildren(...pieces, text.slice(at));
+    });
+  }, function () {});
+}, true);
 """

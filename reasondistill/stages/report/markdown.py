@@ -63,8 +63,15 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Time and speed", [table(wording.timings_table(facts)), inline(wording.costs(facts))]
     note = inline(forecast_check.note(facts))
     yield "Forecast and fact", _noted(note, forecast_check.table(facts))
-    yield "Traces to read", [*map(_trace, facts.shown), *map(_side, facts.side_by_side)]
+    yield "Traces to read", list(_to_read(facts))
     yield "How it was made", _students(facts)
+
+
+def _to_read(facts: Facts) -> Iterator[str]:
+    if facts.shown or facts.side_by_side:
+        yield inline(wording.shown_of_all(facts))
+    yield from map(_trace, facts.shown)
+    yield from map(_side, facts.side_by_side)
 
 
 def _funnel(facts: Facts) -> list[str]:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from reasondistill.durations import duration
 from reasondistill.records import OUTCOMES
+from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
 from reasondistill.runs.missing import LOST, REFUSED
 from reasondistill.stages.report import evidence, forecast_check, wording
+from reasondistill.stages.report.browser.page import KATEX, script_of
 from reasondistill.stages.report.facts import (
     NOT_GRADED,
     STUDENTS,
@@ -64,22 +66,35 @@ def render_page(facts: Facts, *, title: str, about: str) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">',
-        f"<title>{text(title)}</title><style>{STYLE}</style></head><body>",
+        f"<title>{text(title)}</title><style>{STYLE}</style></head>",
+        f"<body{_katex_of(facts)}>",
         f"<header><div>{_top(facts, title, about)}</div></header>",
         f"<nav aria-label='Sections'><div>{links}</div></nav><main>{bodies}</main>",
         f"<footer>Run {text(facts.run)}. Made by reasondistill; the ",
         "same numbers stand in report.json.</footer>",
-        f"<script>{SCRIPT}</script></body></html>\n",
+        f"<script>{_script()}</script></body></html>\n",
     ]
     return "".join(parts)
 
 
+def _script() -> str:
+    return script_of("formulas") + SCRIPT
+
+
+def _katex_of(facts: Facts) -> str:
+    """Where KaTeX lies, for formulas; this page is whole without it."""
+    if not facts.has_browser:
+        return ""
+    return f' data-katex="{layout.BROWSER}/{KATEX}"'
+
+
 def _policy() -> str:
-    """Nothing is loaded or sent, and no script runs but ours, whatever a trace contains."""
-    digest = hashlib.sha256(SCRIPT.encode()).digest()
+    """Nothing is sent, and no script runs but ours and what it loads, whatever a trace contains."""
+    digest = hashlib.sha256(_script().encode()).digest()
     code = base64.b64encode(digest).decode()
     return (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{code}'; "
+        f"default-src 'none'; style-src 'unsafe-inline'; font-src data:; "
+        f"script-src 'sha256-{code}' 'strict-dynamic'; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -334,7 +349,7 @@ def _read(facts: Facts) -> str:
         f"outcome</option>{options}</select>"
         '<span class="soft" id="found" aria-live="polite"></span></div>'
     )
-    parts = [tools]
+    parts = [_all_traces(facts), tools]
     if facts.shown:
         parts.append("<h3>Traces of the teacher</h3>")
         parts += [_trace(shown) for shown in facts.shown]
@@ -342,6 +357,15 @@ def _read(facts: Facts) -> str:
         parts.append("<h3>The same problem, every model</h3>")
         parts += [_side(side) for side in facts.side_by_side]
     return "".join(parts)
+
+
+def _all_traces(facts: Facts) -> str:
+    """How many of the run's traces stand on this page, and where all of them are."""
+    words = text(wording.shown_of_all(facts))
+    if facts.has_browser:
+        page = f"{layout.BROWSER}/{layout.BROWSER_PAGE}"
+        words += f' <a href="{page}">All of them, with search and filters</a>.'
+    return f"<p>{words}</p>"
 
 
 def _trace(shown: Shown) -> str:

@@ -340,6 +340,15 @@ def label(name: str) -> str:
     return name
 
 
+def shown_of_all(facts: Facts) -> str:
+    """`15 of 4,416 traces are shown here.`"""
+    shown = len(facts.shown) + sum(len(side.answers) for side in facts.side_by_side)
+    words = f"{whole(shown)} of {whole(facts.traces)} traces are shown here"
+    if facts.has_browser:
+        return f"{words}."
+    return f"{words}; reasondistill view shows all."
+
+
 def lengths_table(facts: Facts) -> Table:
     headers = ("what", "answers", "median", "90 % are below", "longest")
     lengths: list[tuple[str, Sequence[int]]] = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import math
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from reasondistill.bounds import BROWSER_TRACES
 from reasondistill.config import ReportSettings
 from reasondistill.config.published import load_published, published_file
 from reasondistill.errors import StageError
@@ -20,6 +22,7 @@ from reasondistill.runs.figures import ReportFigures
 from reasondistill.runs.store import (
     Identity,
     Manifest,
+    disk_errors,
     finish_stage,
     open_stage,
     require_complete,
@@ -27,12 +30,14 @@ from reasondistill.runs.store import (
 )
 from reasondistill.secrets import cleaned
 from reasondistill.stages.report import wording
+from reasondistill.stages.report.browser import count_traces, write_browser
+from reasondistill.stages.report.browser.chunks import with_numbers
 from reasondistill.stages.report.building import build_report
 from reasondistill.stages.report.facts import LATENCIES, Stage, read_facts, read_stages
 from reasondistill.stages.report.markdown import render_markdown
 from reasondistill.stages.report.page import render_page
 
-VERSION = 3
+VERSION = 4
 log = logging.getLogger(__name__)
 
 
@@ -74,6 +79,8 @@ def run_report(
 
     facts = read_facts(run_folder, stages, traces=settings.traces, published=published)
     title = settings.title or title
+    has_browser = _write_browser(run_folder, folder / layout.BROWSER, settings, title)
+    facts = replace(facts, traces=count_traces(run_folder), has_browser=has_browser)
     markdown = render_markdown(facts, title=title, about=about)
     page = render_page(facts, title=title, about=about)
     write_text(folder / layout.REPORT_JSON, json_of(build_report(facts).to_dict()))
@@ -91,23 +98,34 @@ def run_report(
     )
 
 
+def _write_browser(run_folder: Path, folder: Path, settings: ReportSettings, title: str) -> bool:
+    """Write the trace browser in the place of an earlier one, unless no traces are to be shown or
+    there are too many for a folder; whether it was written.
+    """
+    if folder.exists():
+        with disk_errors(folder):
+            shutil.rmtree(folder)
+    traces = count_traces(run_folder)
+    if not settings.traces or not traces:
+        return False
+    if traces > BROWSER_TRACES.most:
+        log.info(
+            "%s traces: `reasondistill view` shows them; a folder of them beside the report has at "
+            "most %s.",
+            f"{traces:,}",
+            BROWSER_TRACES,
+        )
+        return False
+    write_browser(run_folder, folder, title=title)
+    return True
+
+
 def json_of(content: Mapping[str, Any]) -> str:
     """Indented JSON that every reader takes, with `\\u` escapes where a terminal would do
     something, and null for what is no number: a stranger's manifest may hold NaN.
     """
-    text = json.dumps(_with_numbers(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(with_numbers(content), indent=2, ensure_ascii=False, allow_nan=False)
     return f"{shown_json(text)}\n"
-
-
-def _with_numbers(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        pairs = cast("Mapping[str, Any]", value).items()
-        return {name: _with_numbers(inner) for name, inner in pairs}
-    if isinstance(value, list | tuple):
-        return [_with_numbers(inner) for inner in cast("Sequence[Any]", value)]
-    return value
 
 
 def _state(run_folder: Path, stage: Stage) -> str:

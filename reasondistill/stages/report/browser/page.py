@@ -1,0 +1,111 @@
+"""The browser's page: our own script and style, inline, and KaTeX in a file of its own.
+
+The content policy names the sums of what is inline; whatever else runs was loaded by it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+from reasondistill.secrets import cleaned
+from reasondistill.stages.report.browser.words import LETTERS, LONGEST, SINGLE
+from reasondistill.stages.report.html import text
+from reasondistill.stages.report.look import PALETTE, TONE_RULES
+
+_HERE = Path(__file__).parent
+KATEX = "katex.js"
+# In this order: later ones use earlier ones.
+_SCRIPTS = ("formulas", "loading", "searching", "filtering", "writing", "reading", "list", "main")
+# The first of the three formats of a font.
+_FONT = re.compile(r'url\(fonts/([\w-]+)\.woff2\) format\("woff2"\)[^;}]*')
+_FACE = re.compile(r"@font-face\{[^}]*\}")
+
+
+def render_browser(*, title: str, run: str, index: str, report: str) -> bytes:
+    """index.html; `index` is the sum of index.js, `report` where the report is ("" for nowhere)."""
+    scripts = [script_of(name) for name in _SCRIPTS]
+    style = _style()
+    policy = (
+        f"default-src 'none'; style-src {_sums([style])}; font-src data:; "
+        f"script-src {_sums(scripts)} 'strict-dynamic'; base-uri 'none'; form-action 'none'"
+    )
+    back = ""
+    if report:
+        back = f'<a href="{text(report)}">Report</a>'
+    body = (_HERE / "page" / "body.html").read_text(encoding="utf-8")
+    body = body.replace("TITLE", text(cleaned(title))).replace("REPORT", back)
+    parts = [
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="referrer" content="no-referrer">',
+        f'<meta name="index" content="{index}"><meta name="run" content="{text(run)}">',
+        f"<title>Traces of {text(cleaned(title))}</title>",
+        f"<style>{style}</style></head><body>{body}",
+        *(f"<script>{script}</script>" for script in scripts),
+        "</body></html>\n",
+    ]
+    return "".join(parts).encode("utf-8", "replace")
+
+
+def _sums(pieces: list[str]) -> str:
+    sums: list[str] = []
+    for piece in pieces:
+        digest = hashlib.sha256(piece.encode()).digest()
+        sums.append(f"'sha256-{base64.b64encode(digest).decode()}'")
+    return " ".join(sums)
+
+
+@cache
+def script_of(name: str) -> str:
+    source = (_HERE / "page" / f"{name}.js").read_text(encoding="utf-8")
+    for constant, value in (("LETTERS", LETTERS), ("SINGLE", SINGLE), ("LONGEST", str(LONGEST))):
+        source = source.replace(f"%{constant}%", _escaped(value))
+    return source
+
+
+def _escaped(signs: str) -> str:
+    """A class of signs as JavaScript reads it."""
+    return "".join(sign if sign.isascii() else f"\\u{ord(sign):04x}" for sign in signs)
+
+
+@cache
+def _style() -> str:
+    style = (_HERE / "page" / "style.css").read_text(encoding="utf-8")
+    return PALETTE + style + TONE_RULES
+
+
+# ---- KaTeX ---------------------------------------------------------------------------------------
+
+
+@cache
+def katex_script() -> bytes:
+    """KaTeX with its licence, which every copy carries, and with its style, which pages apply when
+    they load it.
+    """
+    licence = (_HERE / "katex" / "LICENSE").read_text(encoding="utf-8")
+    script = (_HERE / "katex" / "katex.min.js").read_text(encoding="utf-8")
+    style = json.dumps(katex_style())
+    return f"/* KaTeX. {licence}*/\n{script}\nconst katexStyle = {style};\n".encode()
+
+
+def katex_style() -> str:
+    """KaTeX's style with its fonts inside; of fonts that we do not carry nothing is asked for."""
+    style = (_HERE / "katex" / "katex.min.css").read_text(encoding="utf-8")
+    return _FACE.sub(_own_face, style)
+
+
+def _own_face(face: re.Match[str]) -> str:
+    font = _FONT.search(face[0])
+    if font is None:
+        return ""
+    path = _HERE / "katex" / "fonts" / f"{font[1]}.woff2"
+    if not path.exists():
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return _FONT.sub(lambda _: f'url(data:font/woff2;base64,{data}) format("woff2")', face[0])
