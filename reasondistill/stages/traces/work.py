@@ -245,6 +245,8 @@ def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> Has
     stood = stood_in(problems_folder)
     before = read_manifest(folder)
 
+    had_rule = before is not None and UNTIL in before.section
+
     def begins_with(old: Any) -> bool:
         if before is None:
             return False
@@ -259,7 +261,7 @@ def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> Has
         if name in ("inputs.questions", "inputs.problems"):
             return new is not None and (old in stood or begins_with(old))
         if name == "section.n":
-            return traces.accepted is None
+            return traces.accepted is None and not had_rule
         if name == "section.limit":
             return bool(stood)  # all that have traces are there, whatever their number is now
         is_teacher = name.removeprefix("section.teachers.").isdigit()
