@@ -129,8 +129,7 @@ def models() -> Rows:
 
 def checks() -> Rows:
     """what is looked at before a run begins, by run and by doctor"""
-    from reasondistill import doctor  # noqa: F401 - by whose import every check is known
-    from reasondistill.checks import all_checks
+    from reasondistill.doctor import all_checks
 
     for check in all_checks():
         yield check.name, " ".join(check.about.partition("\n\n")[0].split()), ""

@@ -8,7 +8,8 @@ each task will make.
 A further check is one function, which registers itself with `reasondistill.checks.check`.
 """
 
+from reasondistill.checks import all_checks
 from reasondistill.doctor.estimates import estimate
 from reasondistill.doctor.examining import Examined, batches_in, check, examine
 
-__all__ = ["Examined", "batches_in", "check", "estimate", "examine"]
+__all__ = ["Examined", "all_checks", "batches_in", "check", "estimate", "examine"]
