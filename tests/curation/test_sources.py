@@ -428,10 +428,10 @@ def test_overrides_reach_into_a_source(files: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("problems.sources.1.lmit=3", r"\[problems.sources.1\] lmit: unknown key. .*limit"),
-        ("problems.sources.0.weight=-1", r"\[problems.sources.0\] weight: .*\(found -1\)"),
+        ("problems.sources.1.lmit=3", r"--set problems.sources.1.lmit: unknown key. .*limit"),
+        ("problems.sources.0.weight=-1", r"--set problems.sources.0.weight: .*\(found -1\)"),
         ("problems.limit=none", r"\[problems\] limit: missing; the weights of sources"),
-        ("problems.lmit=3", r"\[problems\] lmit: unknown key. Did you mean limit"),
+        ("problems.lmit=3", r"--set problems.lmit: unknown key. Did you mean limit"),
         (
             "problems.sources.1.near_duplicates.words=3",
             r"\[problems.sources.1\] near_duplicates: compares the problems of all sources",
@@ -443,10 +443,10 @@ def test_overrides_reach_into_a_source(files: Path) -> None:
         ("problems.sources.2.limit=3", "2 is no place in a list of 2"),
         (
             "problems.sources.1.filter.answer.mni=1",
-            r"\[problems.sources.1.filter.answer\] mni: unknown key. .*m[ai][nx]",
+            r"--set problems.sources.1.filter.answer.mni: unknown key. .*m[ai][nx]",
         ),
         ("problems.sources.1.filter.answer.max=1", "min: 3 is above max = 1"),
-        ("problems.sources.1.source=sql", r"\[problems.sources.1\] source: .*'procedural'"),
+        ("problems.sources.1.source=sql", r"--set problems.sources.1.source: .*'procedural'"),
         ("problems=5", r"problems"),
     ],
 )
