@@ -18,10 +18,8 @@ and leaks may be looked for later than at first, or in another way.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import Counter
-from collections.abc import Container, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +39,6 @@ from reasondistill.runs.store import (
     Identity,
     changed_keys,
     drift_message,
-    line_of,
     open_stage,
     read_keys,
     read_manifest,
@@ -53,9 +50,14 @@ log = logging.getLogger(__name__)
 
 BEYOND = "beyond problems.limit"
 
-# Bytes of entries in memory; more of them wait on disk.
-_IN_MEMORY = 64 << 20
-_PROBLEM, _ASIDE = b"P", b"A"
+# What only sets rows aside, of those that come.
+_COMPARED = (
+    "section.near_duplicates",
+    "section.decontaminate",
+    "inputs.held_out",
+    "inputs.decontaminate",
+)
+_GROWING_KEYS = ("section.filter", "section.sources", "section.order", "inputs.", *_COMPARED)
 
 Entry = Problem | SetAside
 
@@ -80,16 +82,6 @@ def may_have_grown(name: str, old: Any, new: Any) -> bool:
     return name == "section.limit" or name.startswith(_GROWING_KEYS)
 
 
-_GROWING_KEYS = (
-    "section.filter",
-    "section.sources",
-    "section.order",
-    "section.near_duplicates",
-    "section.decontaminate",
-    "inputs.",
-)
-
-
 def asks_for_less(changed: Iterable[tuple[str, Any, Any]]) -> bool:
     """Whether a limit is lower now, and nothing else has changed by which rows come or do not."""
     others = [change for change in changed if not change[0].startswith(_COMPARED)]
@@ -100,15 +92,6 @@ def is_lower_limit(name: str, old: Any, new: Any) -> bool:
     """Whether a changed key is a limit that is lower now."""
     is_limit = name.endswith(".limit") and isinstance(new, int)
     return is_limit and (old is None or (isinstance(old, int) and new < old))
-
-
-# What only sets rows aside, of those that come.
-_COMPARED = (
-    "section.near_duplicates",
-    "section.decontaminate",
-    "inputs.held_out",
-    "inputs.decontaminate",
-)
 
 
 class Standing:
@@ -277,25 +260,3 @@ def _digest(problem: Problem) -> bytes:
 
 def _from(problem: Problem, origin: Origin) -> Problem:
     return problem.model_copy(update={"origin": origin})
-
-
-@contextmanager
-def all_made(entries: Iterable[Entry], folder: Path) -> Generator[Iterator[Entry]]:
-    """The same entries, all of them made before the first is used: many wait on disk, unseen in
-    `folder`.
-    """
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder)) as file:
-        for entry in entries:
-            mark = _ASIDE
-            if isinstance(entry, Problem):
-                mark = _PROBLEM
-            file.write(mark + line_of(entry))
-        file.seek(0)
-        yield map(entry_in, file)
-
-
-def entry_in(line: bytes) -> Entry:
-    """The entry of a line of `all_made`."""
-    if line.startswith(_PROBLEM):
-        return Problem.model_validate_json(line[1:])
-    return SetAside.model_validate_json(line[1:])

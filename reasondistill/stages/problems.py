@@ -64,6 +64,7 @@ from reasondistill.curation.comparing import (
     SHOWN_GOLD,
     Comparing,
     ShownGold,
+    Waiting,
     as_set_aside,
     held_out_reason,
     warn_of_unequal_golds,
@@ -72,7 +73,6 @@ from reasondistill.curation.figures import figure_of
 from reasondistill.curation.golds import REMEDIES, SOLUTION, fault_in_gold
 from reasondistill.curation.growing import (
     Standing,
-    all_made,
     may_grow,
     open_grown,
     write_left_out,
@@ -176,16 +176,15 @@ def run_problems(
             held_out += held_out_of_file(source.decontaminate, name, base)
     # Of near-duplicates one stays whose gold can be graded.
     checked = check_golds(entries, pool)
-    if standing is not None:
-        checked = standing.restored(checked)
     comparing = Comparing(source, held_out, folder, first=with_traces)
     if standing is None:
         sifted = comparing.sifted(checked)
         return _write(readings, sifted, folder, started, comparing=comparing)
     # All of them before anything is written: what stands is only let go of when it comes again.
-    with all_made(checked, folder) as made:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        made = Waiting(file, standing.restored(checked), folder)
         open_grown(folder, identity, standing)
-        grown = standing.kept(comparing.sifted(made))
+        grown = standing.kept(comparing.sifted(made.read()))
         return _write(readings, grown, folder, started, comparing=comparing, standing=standing)
 
 
