@@ -6,7 +6,6 @@ How large, deep and long-winded a file may be stands in bounds.py.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from reasondistill import secrets
 from reasondistill.bounds import INTEGER_BITS, TOML_BYTES, TOML_DEPTH, TOML_SIGNS
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.foreign_files import regular
+from reasondistill.nearest import nearest
 
 
 class Section(BaseModel):
@@ -366,12 +366,6 @@ _OUR_WORDS = {
     "List should have": "should have",
     "String should": "should",
 }
-
-
-def nearest(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """`Did you mean x?`, or the list of what is known."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(sorted(known))}."
 
 
 def _keys_at(kind: type[BaseModel], parents: Sequence[str]) -> list[str]:

@@ -36,7 +36,16 @@ FLOORS: dict[float, tuple[str, ...]] = {
     0.05: ("foreign_text", "foreign_files", "bounds", "signals", "checks"),
     0.02: ("shell_secrets",),
     0.01: ("secrets",),
-    0.0: ("errors", "hashing", "durations", "secret_names", "imports", "interpreter", "unseen"),
+    0.0: (
+        "errors",
+        "hashing",
+        "durations",
+        "secret_names",
+        "imports",
+        "interpreter",
+        "nearest",
+        "unseen",
+    ),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import field_validator
 
 from reasondistill.errors import ConfigError
-from reasondistill.sections import Section, apply_override, load_section, nearest
+from reasondistill.nearest import nearest
+from reasondistill.sections import Section, apply_override, load_section
 
 
 class Wheel(Section):

@@ -14,7 +14,8 @@ from rich.markup import escape
 from reasondistill.cli.console import app, named, out, plain_table, say
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
-from reasondistill.sections import nearest, read_toml
+from reasondistill.nearest import nearest
+from reasondistill.sections import read_toml
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -22,7 +22,8 @@ from reasondistill.errors import ConfigError
 from reasondistill.foreign_logs.values import read_object
 from reasondistill.grading.policies import POLICIES
 from reasondistill.methods import METHODS
-from reasondistill.sections import Section, nearest, read_toml
+from reasondistill.nearest import nearest
+from reasondistill.sections import Section, read_toml
 
 _FILES = {
     "prompts": "what a model is asked, a file each",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reasondistill.errors import ConfigError
-from reasondistill.sections import nearest
+from reasondistill.nearest import nearest
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from reasondistill.errors import ConfigError
-from reasondistill.sections import nearest
+from reasondistill.nearest import nearest
 
 SAMPLERS = "reasondistill.models.samplers"
 DEFAULT_SAMPLER = "vllm"

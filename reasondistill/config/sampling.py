@@ -23,9 +23,10 @@ from reasondistill.config.sampler_kinds import (
 )
 from reasondistill.config.stored import StoredSettings
 from reasondistill.errors import ConfigError
+from reasondistill.nearest import nearest
 from reasondistill.records import Sampling
 from reasondistill.secret_names import Secrecy, how_secret
-from reasondistill.sections import Section, nearest
+from reasondistill.sections import Section
 from reasondistill.thinking import ReasoningFormat
 
 

@@ -10,7 +10,8 @@ from reasondistill.config.basics import Name, Scalar
 from reasondistill.config.sampling import require_options_of_a_template
 from reasondistill.config.shrinking import ShrinkSettings
 from reasondistill.methods import METHODS, MethodSettings
-from reasondistill.sections import Section, nearest
+from reasondistill.nearest import nearest
+from reasondistill.sections import Section
 
 
 class ExampleSettings(Section):

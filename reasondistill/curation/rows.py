@@ -47,7 +47,8 @@ from reasondistill.errors import (
     ReasonDistillError,
 )
 from reasondistill.foreign_files import regular
-from reasondistill.sections import is_place, nearest
+from reasondistill.nearest import nearest
+from reasondistill.sections import is_place
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from reasondistill.curation.rows import Row, field_names, get_value, has_value
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.foreign_text import shortened
 from reasondistill.hashing import stable_digest
-from reasondistill.sections import nearest
+from reasondistill.nearest import nearest
 
 # {field} inside a `question` key.
 TEMPLATE = re.compile(r"\{([^{}]+)\}")

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from reasondistill.forecast.monte_carlo import LEAST, ONCE, Floats
 from reasondistill.models.counting import token_counter
 from reasondistill.models.prompts import render_assistant
 from reasondistill.pipeline.runs import FOLDERS
-from reasondistill.records import Graded, Problem, Trace, Verdict
+from reasondistill.records import Outcome, Problem, Trace, Verdict
 from reasondistill.runs import layout
 from reasondistill.runs.environment import Environment
 from reasondistill.runs.figures import TracesFigures, read_student_record
@@ -408,8 +407,9 @@ def read_graded(run: RunFolder, settings: ExampleSettings) -> GradedTraces | Non
     samples: Counter[str] = Counter()
     written = all_row_tokens = 0
     with opened_tools(new_pool, token_counter) as tools:
-        tools = with_lengths(tools, _candidates(run, problems, tools), settings)
-        for candidate in _candidates(run, problems, tools):
+        rates = _pass_rates(run, settings)
+        tools = with_lengths(tools, _candidates(run, problems, tools, rates), settings)
+        for candidate in _candidates(run, problems, tools, rates):
             trace = candidate.trace
             samples[trace.problem_id] += 1
             if not trace.completion.is_refused:
@@ -442,22 +442,33 @@ def read_graded(run: RunFolder, settings: ExampleSettings) -> GradedTraces | Non
 
 
 def _candidates(
-    run: RunFolder, problems: Mapping[str, Problem], tools: Tools
+    run: RunFolder,
+    problems: Mapping[str, Problem],
+    tools: Tools,
+    pass_rates: Mapping[str, float | None],
 ) -> Iterator[Candidate]:
     """The traces that were not lost by the service: those say nothing of what the teacher writes.
     What is refused, is refused again.
     """
     traces = read_records(run.traces, Trace, passes_foreign=True)
     verdicts = read_records(run.verdicts, Verdict, passes_foreign=True)
-    graded = map(Graded, traces, verdicts)
-    for problem_id, group in groupby(graded, key=lambda pair: pair.trace.problem_id):
-        pairs = list(group)
-        rate = pass_rate(pair.verdict.grade.outcome for pair in pairs)
-        problem = problems.get(problem_id)
-        for pair in pairs:
-            if not pair.trace.completion.is_lost:
-                text = render_assistant(pair.trace.completion)
-                yield Candidate(pair.trace, pair.verdict, text, problem, tools, pass_rate=rate)
+    for trace, verdict in zip(traces, verdicts, strict=False):
+        if trace.completion.is_lost:
+            continue
+        text = render_assistant(trace.completion)
+        problem = problems.get(trace.problem_id)
+        rate = pass_rates.get(trace.problem_id)
+        yield Candidate(trace, verdict, text, problem, tools, pass_rate=rate)
+
+
+def _pass_rates(run: RunFolder, settings: ExampleSettings) -> dict[str, float | None]:
+    """The pass rate of each problem, where a filter asks for it."""
+    if "pass_rate" not in settings.filters:
+        return {}
+    outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
+    for verdict in read_records(run.verdicts, Verdict, passes_foreign=True):
+        outcomes[verdict.problem_id].append(verdict.grade.outcome)
+    return {problem_id: pass_rate(of_problem) for problem_id, of_problem in outcomes.items()}
 
 
 def _floats(values: Iterable[float]) -> Floats:

@@ -23,7 +23,7 @@ from reasondistill.config import (
 from reasondistill.errors import ConfigError
 from reasondistill.forecast.evidence import Speed
 from reasondistill.models.shapes import ModelShape
-from reasondistill.sections import nearest
+from reasondistill.nearest import nearest
 
 
 @dataclass(frozen=True)

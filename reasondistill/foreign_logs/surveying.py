@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from reasondistill.bounds import BENCHMARK_ROWS, LOG_METRICS
 from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.foreign_logs.log import Log, LoggedRow, Mark
-from reasondistill.sections import nearest
+from reasondistill.nearest import nearest
 
 _CLOSE = 1e-3
 

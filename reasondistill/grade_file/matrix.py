@@ -29,6 +29,7 @@ from reasondistill.foreign_logs.log import Log
 from reasondistill.grade_file.progress import EVERY_S, tell
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, POLICIES, GradeItem, GradingPool, find_policy
+from reasondistill.nearest import nearest
 from reasondistill.progress import Progress
 from reasondistill.records import OUTCOMES, Grade, Outcome, Problem, Record, Trace
 from reasondistill.runs.layout import CellFolder, EvalsFolder
@@ -42,7 +43,6 @@ from reasondistill.runs.store import (
     write_json,
     write_records,
 )
-from reasondistill.sections import nearest
 from reasondistill.statistics import mean_interval
 
 MATRIX, DISAGREEMENTS = "matrix.json", "disagreements.jsonl"

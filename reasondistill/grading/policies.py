@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from reasondistill.errors import ConfigError
-from reasondistill.sections import nearest
+from reasondistill.nearest import nearest
 
 Engine = Literal["layered", "math-verify", "hendrycks-string", "qwen-math", "nemo-skills"]
 

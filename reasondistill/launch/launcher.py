@@ -23,8 +23,9 @@ from typing import ClassVar, Literal, Protocol, TypeVar
 
 from reasondistill.config import ResourceSettings
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
+from reasondistill.nearest import nearest
 from reasondistill.pipeline import Run, Task
-from reasondistill.sections import S, check_section, nearest
+from reasondistill.sections import S, check_section
 
 log = logging.getLogger(__name__)
 

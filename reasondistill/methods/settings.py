@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, model_validator
 
 from reasondistill.losses.divergences import DIVERGENCES, Divergence
-from reasondistill.sections import Section, nearest
+from reasondistill.nearest import nearest
+from reasondistill.sections import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]

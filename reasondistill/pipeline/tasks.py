@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from reasondistill.errors import ConfigError
+from reasondistill.nearest import nearest
 from reasondistill.pipeline.measured import eval_models
 from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.runs.layout import STAGES
 from reasondistill.runs.work_sharing import Share
-from reasondistill.sections import nearest
 
 
 def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list[Task]:

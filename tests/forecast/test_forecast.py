@@ -538,6 +538,7 @@ def test_a_forecast_filters_as_the_examples_stage_does(tmp_path: Path) -> None:
         "length_percentiles": {"highest": 50},
         "reasoning": {"least_words": 1},
         "language": {},
+        "pass_rate": {"low": 0.1},
     }
     settings = ExampleSettings(filters=tables)
     inputs = ExampleInputs(run / "1-problems", run / "2-traces", run / "3-verdicts")

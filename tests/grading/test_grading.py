@@ -107,9 +107,11 @@ def test_each_convention_is_reached_by_a_policy(pool: GradingPool) -> None:
     assert faults == []
 
 
-def test_an_unknown_policy_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="evalchemy-string"):
+def test_an_unknown_policy_names_the_nearest_or_all_that_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"Did you mean lenient\?"):
         find_policy("lenint")
+    with pytest.raises(ConfigError, match="Known: .*evalchemy-string.*lenient"):
+        find_policy("own")
 
 
 @pytest.mark.parametrize(

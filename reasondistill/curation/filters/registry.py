@@ -14,8 +14,9 @@ from reasondistill.config import ExampleSettings
 from reasondistill.curation.filters.earlier import EarlierTraces
 from reasondistill.curation.filters.tools import NO_TOOLS, Tools
 from reasondistill.errors import ConfigError
+from reasondistill.nearest import nearest
 from reasondistill.records import Problem, Trace, Verdict
-from reasondistill.sections import Section, check_section, nearest
+from reasondistill.sections import Section, check_section
 
 S = TypeVar("S", bound=Section)
 PACKAGE = "reasondistill.curation.filters"

@@ -17,12 +17,12 @@ from reasondistill.errors import ConfigError
 from reasondistill.foreign_logs.finding import READ, find_logs, is_log
 from reasondistill.foreign_logs.log import Log
 from reasondistill.foreign_logs.surveying import Survey, survey
+from reasondistill.nearest import nearest
 from reasondistill.records import Problem, Record, fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.graded import read_graded
 from reasondistill.runs.layout import CellFolder
 from reasondistill.runs.unpacking import opened
-from reasondistill.sections import nearest
 from reasondistill.stages.evals.outcomes import Sheet, read_problems, read_sheet
 from reasondistill.stages.evals.settings import flat, settings_of
 

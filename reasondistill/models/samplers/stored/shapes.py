@@ -20,7 +20,7 @@ from reasondistill.curation.rows import Row, field_names, has_value
 from reasondistill.curation.selection import TEMPLATE
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.models.samplers.stored.exchanges import is_exchange
-from reasondistill.sections import nearest
+from reasondistill.nearest import nearest
 
 # So many of the fields of a row are named in a message.
 _MOST_NAMES = 12
