@@ -25,6 +25,7 @@ from reasondistill.config import (
     ModelSettings,
     ProblemSource,
     StudentSettings,
+    TraceSettings,
     TrainSettings,
     VerdictSettings,
 )
@@ -606,6 +607,36 @@ def mark_first(tmp_path: Path) -> None:
     first, *rest = path.read_bytes().splitlines(keepends=True)
     marked = re.sub(rb'"reason":"[^"]*"', b'"reason":"marked"', first)
     path.write_bytes(marked + b"".join(rest))
+
+
+def test_a_lost_sample_that_comes_while_a_run_grows_may_leave_fewer_traces(
+    tmp_path: Path,
+) -> None:
+    def says(request: Request) -> str:
+        problem_id, number = request.id.rsplit(":", 1)
+        answer = int(problem_id.rsplit("/", 1)[1]) + 1
+        return "\\boxed{0}" if number == "2" else f"So it is \\boxed{{{answer}}}"
+
+    def loses(request: Request) -> str | Completion:
+        return failed("HTTP 503") if request.id == "sums/train/0:1" else says(request)
+
+    until = {"accepted": 2, "first": 4, "candidates": 8, "failures_allowed": 0.5}
+    keys: dict[str, Any] = {"prompt": "question", "teachers": [ONE]}
+    traces = TraceSettings.model_validate(keys | until)
+
+    def whole(limit: int, script: Callable[[Request], str | Completion]) -> list[str]:
+        made(tmp_path, limit=limit)
+        run_traces(traces, tmp_path / "out", tmp_path / "t", Serving(ONE_WORKER, Desk(script)))
+        grade(tmp_path)
+        counts = choose(tmp_path).counts
+        names = [trace.id for trace in traces_in(tmp_path / "t")]
+        assert counts["in"] == len(names) == len(verdicts_of(tmp_path))
+        return names
+
+    first = whole(2, loses)
+    assert first == [f"sums/train/{name}" for name in ("0:0", "0:1", "0:2", "0:3", "1:0", "1:1")]
+    grown = whole(3, says)
+    assert grown == [f"sums/train/{i}:{k}" for i in range(3) for k in (0, 1)]
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
