@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Self, cast
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
     model_serializer,
     model_validator,
 )
@@ -317,6 +319,7 @@ class LoopSettings(Section):
         return self
 
 
+_COUNT = TypeAdapter(Annotated[int, Field(ge=1)])
 # Samples of each problem in the first round where the file does not say how many.
 _FIRST = 4
 _ONLY_BESIDE_ACCEPTED = ("first", "candidates", "budget_tokens")
@@ -399,8 +402,9 @@ class TraceSettings(SamplingSettings):
                 "n: not beside accepted, which says when a problem has enough; candidates is the "
                 "most that is drawn of each. Leave one of them out"
             )
-        most = settings.get("candidates")
-        if not isinstance(most, int):
+        try:
+            most = _COUNT.validate_python(settings.get("candidates"))
+        except ValidationError:  # told of the key itself
             return settings
         return {**settings, "n": most}
 

@@ -27,13 +27,15 @@ PASS_RATE_BINS = (
 @dataclass(frozen=True)
 class Decision:
     """The decision about one problem's traces: `reasons` has the reason for each dropped trace's
-    id; the others are kept. `suspect` is there where the traces speak against the gold.
+    id; the others are kept. `suspect` is there where the traces speak against the gold. The last
+    `beyond` of them are beyond the samples that count: nothing is decided by them.
     """
 
     problem: Problem
     pairs: tuple[Graded, ...]
     reasons: Mapping[str, str]
     suspect: SuspectGold | None = None
+    beyond: int = 0
 
     @property
     def kept(self) -> tuple[Graded, ...]:
@@ -42,7 +44,8 @@ class Decision:
     @property
     def share_correct(self) -> float | None:
         """The teacher's pass rate on this problem."""
-        return pass_rate(pair.verdict.grade.outcome for pair in self.pairs)
+        counting = self.pairs[: len(self.pairs) - self.beyond]
+        return pass_rate(pair.verdict.grade.outcome for pair in counting)
 
 
 @dataclass

@@ -107,13 +107,17 @@ def _number_of_problems(run: Run) -> int | None:
 def _traces_estimate(run: Run, number: int | None) -> str:
     settings = run.pipeline.traces
     assert settings is not None
+    # Until enough samples are correct: nobody knows how soon that will be.
+    most = "at most " if settings.accepted is not None else ""
     if number is None:
-        return f"{settings.n} traces for each problem"
+        return f"{most}{settings.n} traces for each problem"
     drawn = number * settings.n
-    text = f"{drawn:,} traces"
+    text = f"{most}{drawn:,} traces"
     if any(teacher.capabilities.reads_dataset for teacher in settings.teachers):
         text = f"at most {text}; those of a data set are read, not drawn"
-    if any(teacher.capabilities.answers_anything for teacher in settings.teachers):
+    if settings.budget_tokens is not None:
+        text += f", about {settings.budget_tokens:,} tokens"
+    elif any(teacher.capabilities.answers_anything for teacher in settings.teachers):
         text += f", at most {drawn * settings.resolve().max_tokens:,} tokens"
     done = read_manifest(run.stage("traces"))
     if done is None:
@@ -122,7 +126,10 @@ def _traces_estimate(run: Run, number: int | None) -> str:
     rate = measured.tokens_per_s
     if measured.tokens and measured.samples and rate:
         minutes = drawn * measured.tokens / measured.samples / rate / 60
-        text += f"; about {minutes:,.0f} min at the {rate:,.0f} tok/s measured here"
+        if settings.budget_tokens is not None:
+            minutes = settings.budget_tokens / rate / 60
+        about = most or "about "
+        text += f"; {about}{minutes:,.0f} min at the {rate:,.0f} tok/s measured here"
     return text
 
 

@@ -25,7 +25,9 @@ from reasondistill.forecast.monte_carlo import (
 from reasondistill.forecast.on_paper import BYTES_PER_TOKEN, Paper
 from reasondistill.pipeline.runs import Run
 from reasondistill.records import StageForecast
+from reasondistill.runs.missing import UNTIL
 from reasondistill.runs.store import read_manifest
+from reasondistill.stages.traces import until_of
 
 T = TypeVar("T")
 State = Literal["new", "partial", "done"]
@@ -94,11 +96,30 @@ class Context:
 
     @property
     def samples(self) -> int | None:
-        """How many traces there will be."""
+        """How many traces there will be: at most so many where problems are drawn until enough
+        samples are correct, which is known when it is done.
+        """
         written = self.run.pipeline.traces
         if self.problems is None or written is None:
             return None
+        if self.has_drawn_enough:
+            return self.this_run.manifests["traces"].counts.get("out", 0)
         return self.problems * written.n
+
+    @property
+    def has_drawn_enough(self) -> bool:
+        """Whether all these problems are drawn until enough samples are correct, as this file says
+        it.
+        """
+        written, done = self.run.pipeline.traces, self.this_run.manifests.get("traces")
+        if written is None or written.accepted is None or done is None or done.status != "complete":
+            return False
+        asked = {
+            "n": written.n,
+            "limit": self.problems,
+            UNTIL: until_of(written, self.run.pipeline.verdicts.policy),
+        }
+        return all(done.section.get(key) == value for key, value in asked.items())
 
     @cached_property
     def graded(self) -> tuple[Evidence, GradedTraces] | None:

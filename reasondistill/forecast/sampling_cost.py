@@ -77,16 +77,15 @@ def traces_cost(context: Context) -> Cost:
     if context.problems is None or context.samples is None:
         return Cost("traces", "new", f"{written.n} for each problem", unknown=HOW_MANY)
     work = f"{context.samples:,} traces"
-    # Until enough are correct: nobody knows how soon that is.
-    is_until_enough = written.accepted is not None
-    if context.is_only_a_limit or is_until_enough:
+    # Until enough are correct: nobody knows how soon that will be.
+    is_most = written.accepted is not None and not context.has_drawn_enough
+    if context.is_only_a_limit or is_most:
         work = f"at most {work}"
     done = context.this_run.manifests.get("traces")
     drawn = 0
     if done is not None:
         drawn = done.counts.get("out", 0) + done.counts.get("absent", 0)
-    has_all = is_until_enough or drawn >= context.samples
-    if done is not None and done.status == "complete" and has_all:
+    if done is not None and done.status == "complete" and not is_most and drawn >= context.samples:
         size = folder_bytes(context.run.stage("traces"))
         seconds = done.seconds
         figures = TracesFigures.of(done)

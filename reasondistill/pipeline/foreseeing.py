@@ -83,7 +83,7 @@ class _Seeing:
 
     def _note(self, name: str, found: Foreseen) -> None:
         self.words[name] = found.word
-        if found.state == "complete":
+        if found.state == "complete" or found.stays:
             self.settled.add(name)
 
     def _is_asked(self, name: str, folder: Path, needs: Collection[str]) -> bool:
@@ -129,6 +129,7 @@ class _Seeing:
                 trace_settings(run),
                 run.stage("problems"),
                 run.stage("traces"),
+                run.cluster,
                 heal=may_heal(run),
                 keep_old=run.keep_old,
                 verdicts=run.pipeline.verdicts,
@@ -193,6 +194,7 @@ class _Seeing:
                         traces.as_many_as_stand(cell.settings, folder),
                         run.layout.benchmark(cell.benchmark.name).problems_folder,
                         folder,
+                        run.cluster,
                         limit=traces.as_many_problems_as_stand(cell.limit, folder),
                         keep_old=run.keep_old,
                     )

@@ -198,13 +198,20 @@ def counts_now(run: Run, name: str, folder: Path) -> dict[str, int]:
 
 
 def seconds_now(folder: Path) -> float:
-    """How long the sessions of a stage under way have worked so far, as far as they said."""
+    """How long the sessions of a stage under way, those of its workers too, have worked so far, as
+    far as they said.
+    """
     total = before = 0.0
-    for line in WorkLine.of(folder):
-        if line.seconds < before:  # another session
-            total += before
-        before = line.seconds
-    return total + before
+    sessions: dict[str, float] = {}
+    for part in (folder, *work_sharing.worker_folders(folder)):
+        for line in WorkLine.of(part):
+            if line.session:
+                sessions[line.session] = line.seconds
+                continue
+            if line.seconds < before:  # a training that was stopped and goes on
+                total += before
+            before = line.seconds
+    return total + before + sum(sessions.values())
 
 
 def sources_of(manifest: Manifest) -> tuple[str, ...]:

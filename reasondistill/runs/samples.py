@@ -16,7 +16,7 @@ from pydantic import FiniteFloat, ValidationError
 
 from reasondistill.errors import DataError
 from reasondistill.records import Completion, Natural
-from reasondistill.runs.layout import TRACES
+from reasondistill.runs.layout import TRACES, TRIMMED
 from reasondistill.runs.lenient import LenientRecord
 from reasondistill.runs.store import read_keys, read_rows
 from reasondistill.runs.work_sharing import worker_folders
@@ -52,10 +52,12 @@ def read_samples(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def drawn_problems(folder: Path) -> set[str]:
-    """The problems that have a trace in a folder of traces, or in what its workers have drawn."""
+    """The problems that have a trace in a folder of traces, one that was trimmed, or one in what
+    its workers have drawn.
+    """
     names: set[str] = set()
-    for part in (folder, *worker_folders(folder)):
-        path = part / TRACES
+    drawn = [part / TRACES for part in (folder, *worker_folders(folder))]
+    for path in (*drawn, folder / TRIMMED):
         if path.exists():
             names.update(trace_id.rpartition(":")[0] for trace_id in read_keys(path))
     return names

@@ -484,6 +484,7 @@ class Beyond:
             decision,
             pairs=(*decision.pairs, *beyond),
             reasons={**decision.reasons, **reasons},
+            beyond=len(beyond),
         )
 
     def require_none_left(self) -> None:

@@ -384,6 +384,43 @@ def test_what_is_done_is_exact(tmp_path: Path) -> None:
     assert stage(found, "problems").state == "done"
 
 
+def test_problems_drawn_until_enough_are_correct_are_done_by_the_rule_that_drew_them(
+    tmp_path: Path,
+) -> None:
+    rule = {"accepted": 1, "first": 2, "candidates": 8}
+
+    def job(limit: int = 30, **keys: int) -> Run:
+        teachers = [{"model": "shipped:demo-teacher"}]
+        traces = {"prompt": "question", "teachers": teachers} | rule | keys
+        problems = {"source": "file", "dataset": "problems.jsonl", "limit": limit}
+        return planned(tmp_path, traces=traces, problems=problems)
+
+    folder = like(job().folder, problems=30) / "2-traces"
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    until = {"accepted": 1, "first": 2, "policy": "default"}
+    section = manifest.section | {"n": 8, "until": until}
+    identity = manifest.identity | {"section": section}
+    write_manifest(folder, replace(manifest, identity=identity))
+
+    def row(job: Run) -> tuple[str, str, float]:
+        found = make_forecast(job)
+        traces, verdicts = stage(found, "traces"), stage(found, "verdicts")
+        assert (traces.state == "done") == (verdicts.state == "done")
+        return traces.state, traces.work, traces.left_hours.high
+
+    done = ("done", "60 traces", 0)
+    assert row(job()) == done
+    for larger in (job(accepted=2), job(candidates=16), job(first=3), job(budget_tokens=99_999)):
+        state, work, left = row(larger)
+        most = 30 * (16 if larger.pipeline.traces.n == 16 else 8)  # type: ignore[union-attr]
+        assert state != "done" and work == f"at most {most} traces" and left > 0
+    one = plan(job(), ["traces"], share_engine_process=False)[0]
+    assert estimate(job(), one).startswith("at most 240 traces, at most 491,520 tokens; at most ")
+    budget = estimate(job(budget_tokens=9_000), one)
+    assert budget.startswith("at most 240 traces, about 9,000 tokens; at most ")
+
+
 def test_what_is_begun_is_extrapolated_from_itself(tmp_path: Path) -> None:
     job = planned(
         tmp_path,

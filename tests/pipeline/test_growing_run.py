@@ -137,6 +137,7 @@ def test_a_run_that_draws_until_enough_is_correct_counts_all_of_it(workplace: Pa
     text += "[examples.filters.pass_rate]\nhigh = 0.7\n"
     (workplace / "until.toml").write_text(text)
     options = ["--set", "name=until"]
+    assert "at most 60 traces" in run(workplace, "run", "until.toml", *options, "--dry-run")
     run(workplace, "run", "until.toml", *options)
     folder = workplace / "runs" / "until"
     traces, verdicts = figures_of(folder / "2-traces"), figures_of(folder / "3-verdicts")

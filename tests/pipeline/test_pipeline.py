@@ -15,9 +15,12 @@ from reasondistill.config import Cluster, load_pipeline, resources
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline import STAGES, Run, eval_models, plan, select_stages, stage_states
 from reasondistill.pipeline.measured import baselines as compared_with
+from reasondistill.pipeline.status import seconds_now
 from reasondistill.records import EvalRecord, Example, Trace, Verdict
+from reasondistill.runs.layout import PARTS
 from reasondistill.runs.store import (
     Identity,
+    append_metrics,
     content_of,
     finish_stage,
     open_stage,
@@ -48,6 +51,19 @@ def test_each_model_has_its_own_engine_process_where_memory_must_be_freed(tmp_pa
     # Who measures all of them puts the tables together too.
     assert shared == [("distilled", "base", "answer-only", "teacher")]
     assert apart == [("distilled",), ("base",), ("answer-only",), ("teacher",), ()]
+
+
+def test_the_seconds_of_a_stage_under_way_are_those_of_all_its_sessions(tmp_path: Path) -> None:
+    said = [("a", 3.0), ("b", 1.0), ("a", 5.0), ("b", 9.0)]
+    for session, seconds in said:
+        append_metrics(tmp_path, session=session, seconds=seconds)
+    worker = tmp_path / PARTS / "1" / "w0"
+    append_metrics(worker, session="c", seconds=20.0)
+    assert seconds_now(tmp_path) == 5.0 + 9.0 + 20.0
+    # A training has no sessions: it goes on with fewer seconds where it was stopped.
+    for seconds in (10.0, 50.0, 4.0, 8.0):
+        append_metrics(tmp_path / "student", step=1, seconds=seconds)
+    assert seconds_now(tmp_path / "student") == 58.0
 
 
 def test_answer_only_waits_for_its_student_unless_the_file_says_the_steps(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from reasondistill.config import (
     ModelSettings,
     ProblemSource,
     StudentSettings,
+    TraceSettings,
     TrainSettings,
     VerdictSettings,
 )
@@ -32,11 +33,11 @@ from reasondistill.curation.benchmarks import HeldOut
 from reasondistill.errors import DriftError
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.models.prompts import load_prompt
-from reasondistill.models.samplers import Request
+from reasondistill.models.samplers import Request, failed
 from reasondistill.models.samplers.opening import Serving
 from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.models.weights import model_identity
-from reasondistill.records import Example, Grade, Problem, SetAside
+from reasondistill.records import Completion, Example, Grade, Problem, SetAside
 from reasondistill.runs import store
 from reasondistill.runs.growth import asked_in, stood_in
 from reasondistill.runs.kept import kept_students
@@ -368,14 +369,14 @@ def test_a_refusal_leaves_what_was_found_between_problems_as_it_was(tmp_path: Pa
 class Desk:
     """Opens scripted models and remembers what each was asked."""
 
-    def __init__(self, says: Callable[[Request], str] = text_of) -> None:
+    def __init__(self, says: Callable[[Request], str | Completion] = text_of) -> None:
         self.asked: list[tuple[str, str]] = []
         self.says = says
 
     def __call__(
         self, teacher: ModelSettings, cluster: Cluster, problems: object
     ) -> ScriptedSampler:
-        def script(request: Request) -> str:
+        def script(request: Request) -> str | Completion:
             self.asked.append((teacher.model, request.id))
             return self.says(request)
 
@@ -462,6 +463,27 @@ def test_a_lower_n_draws_nothing_of_what_stands_and_fewer_of_what_is_new(
     assert "beyond" not in store.require_complete(tmp_path / "t").figures
     draw(tmp_path, n=3, to="alone")
     assert traces_of(tmp_path) == traces_of(tmp_path, "alone")
+
+
+def test_what_was_lost_beyond_a_lower_n_is_asked_for_no_more(tmp_path: Path) -> None:
+    def loses(request: Request) -> str | Completion:
+        number = int(request.id.rpartition(":")[2])
+        return failed("HTTP 503") if number >= 2 else text_of(request)
+
+    def drawn(n: int, says: Callable[[Request], str | Completion]) -> store.Manifest:
+        serving = Serving(Cluster(), Desk(says))
+        traces = settings(n=n, failures_allowed=0.5)
+        return run_traces(traces, tmp_path / "out", tmp_path / "t", serving)
+
+    made(tmp_path, limit=4)
+    assert drawn(4, loses).counts == {"in": 4, "out": 16, "failed": 8}
+    strict = settings(n=2, failures_allowed=0)
+    manifest = run_traces(strict, tmp_path / "out", tmp_path / "t", Serving(Cluster(), Desk()))
+    assert manifest.counts == {"in": 4, "out": 16} and manifest.figures["beyond"] == 8
+    assert manifest.figures["errors"] == 0 and "causes" not in manifest.figures
+    words = read_missing(tmp_path / "t").words()
+    assert "lost" not in words and words == "16 of 16 samples"
+    assert drawn(4, text_of).counts == {"in": 4, "out": 16}
 
 
 def test_of_traces_that_are_not_finished_no_more_are_drawn_than_a_lower_n_asks(
@@ -587,6 +609,36 @@ def mark_first(tmp_path: Path) -> None:
     path.write_bytes(marked + b"".join(rest))
 
 
+def test_a_lost_sample_that_comes_while_a_run_grows_may_leave_fewer_traces(
+    tmp_path: Path,
+) -> None:
+    def says(request: Request) -> str:
+        problem_id, number = request.id.rsplit(":", 1)
+        answer = int(problem_id.rsplit("/", 1)[1]) + 1
+        return "\\boxed{0}" if number == "2" else f"So it is \\boxed{{{answer}}}"
+
+    def loses(request: Request) -> str | Completion:
+        return failed("HTTP 503") if request.id == "sums/train/0:1" else says(request)
+
+    until = {"accepted": 2, "first": 4, "candidates": 8, "failures_allowed": 0.5}
+    keys: dict[str, Any] = {"prompt": "question", "teachers": [ONE]}
+    traces = TraceSettings.model_validate(keys | until)
+
+    def whole(limit: int, script: Callable[[Request], str | Completion]) -> list[str]:
+        made(tmp_path, limit=limit)
+        run_traces(traces, tmp_path / "out", tmp_path / "t", Serving(ONE_WORKER, Desk(script)))
+        grade(tmp_path)
+        counts = choose(tmp_path).counts
+        names = [trace.id for trace in traces_in(tmp_path / "t")]
+        assert counts["in"] == len(names) == len(verdicts_of(tmp_path))
+        return names
+
+    first = whole(2, loses)
+    assert first == [f"sums/train/{name}" for name in ("0:0", "0:1", "0:2", "0:3", "1:0", "1:1")]
+    grown = whole(3, says)
+    assert grown == [f"sums/train/{i}:{k}" for i in range(3) for k in (0, 1)]
+
+
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_grown_traces_keep_the_verdicts_that_stand(tmp_path: Path, is_shared: bool) -> None:
     made(tmp_path, limit=5)
@@ -703,6 +755,11 @@ def test_a_lower_limit_draws_nothing_and_makes_examples_of_a_part(tmp_path: Path
     assert choose(tmp_path).output == first.output
 
 
+def pass_rates(manifest: store.Manifest) -> dict[str, int]:
+    figures = manifest.figures.items()
+    return {name: value for name, value in figures if name.startswith("pass_rate")}
+
+
 def test_a_lower_n_makes_examples_of_the_first_samples_as_if_there_were_no_others(
     tmp_path: Path,
 ) -> None:
@@ -729,6 +786,7 @@ def test_a_lower_n_makes_examples_of_the_first_samples_as_if_there_were_no_other
         shutil.rmtree(tmp_path / folder)
     alone, theirs = made_of(2)
     assert theirs == fewer and "beyond traces.n" not in alone.dropped
+    assert pass_rates(part) == pass_rates(alone) != pass_rates(first)
     # Alone, the last stage reads a part too.
     assert choose(tmp_path, samples=1, **longest).dropped["beyond traces.n"] == 6
 

@@ -19,14 +19,16 @@ from hypothesis import strategies as st
 from traces_kit import ONE_WORKER, opener, settings, traces_in, write_problems
 
 from reasondistill.config import TraceSettings
-from reasondistill.errors import DriftError, StageError
+from reasondistill.errors import ConfigError, DriftError, StageError
 from reasondistill.models.samplers import Request, failed, problem_and_sample
 from reasondistill.models.samplers.opening import Serving
-from reasondistill.records import Completion, Ending
+from reasondistill.records import Completion, Ending, Trace
 from reasondistill.runs.figures import DrawingFigures, TracesFigures
+from reasondistill.runs.samples import drawn_problems
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import Manifest, count_lines, read_records
 from reasondistill.runs.work_sharing import Share, worker_folders
+from reasondistill.sections import check_section
 from reasondistill.stages.traces import run_traces
 from reasondistill.stages.traces.rounds import Plan, Rule, Sample, plan_rounds
 
@@ -220,6 +222,18 @@ def test_a_rule_that_asks_for_more_takes_nothing_away(
                 assert new.kept >= old.kept
 
 
+@pytest.mark.parametrize("candidates", [8, "8", 8.0])
+def test_however_candidates_are_written_they_are_the_most(candidates: object) -> None:
+    assert until(candidates=candidates).n == 8
+
+
+def test_candidates_that_are_no_number_are_told_of_once() -> None:
+    values = {"prompt": "question", "teachers": [{"model": "fake", "sampler": "scripted"}]}
+    with pytest.raises(ConfigError) as told:
+        check_section(Path("f.toml"), TraceSettings, values | UNTIL | {"candidates": 0})
+    assert str(told.value) == ("f.toml candidates: should be greater than or equal to 1 (found 0)")
+
+
 # ---- the stage -----------------------------------------------------------------------------------
 
 
@@ -335,6 +349,66 @@ def test_a_worker_that_never_came_is_said_and_the_next_attempt_draws_the_rest(
     draw(until(), problems, tmp_path / "whole")
     whole = (tmp_path / "whole" / "traces.jsonl").read_bytes()
     assert (folder / "traces.jsonl").read_bytes() == whole
+
+
+def test_samples_that_say_nothing_of_the_others_do_not_spend_the_budget_at_once(
+    tmp_path: Path,
+) -> None:
+    """The first problem's samples fail, or are short: all others still wait for their turn."""
+    problems = write_problems(tmp_path / "1-problems", 60)
+
+    def loses(request: Request) -> str | Completion:
+        if request.id.startswith("sums/train/0:"):
+            return failed("HTTP 503")
+        return text_of(request)
+
+    def is_short(request: Request) -> str:
+        if request.id.startswith("sums/train/0:"):
+            return "\\boxed{1}"
+        return "so " * 50 + text_of(request)
+
+    scripts: tuple[tuple[Callable[[Request], str | Completion], int], ...] = (
+        (loses, 300),
+        (is_short, 2_000),
+    )
+    for place, (script, budget) in enumerate(scripts):
+        traces = until(budget_tokens=budget, max_tokens=200, failures_allowed=1)
+        manifest, _ = draw(traces, problems, tmp_path / f"{place}", script)
+        assert budget <= drawing_of(manifest).drawn_tokens < 1.3 * budget
+
+
+def test_what_may_be_lost_is_a_share_of_what_a_budget_has_drawn(tmp_path: Path) -> None:
+    problems = write_problems(tmp_path / "1-problems", 60)
+
+    def loses(request: Request) -> str | Completion:
+        if request.id.endswith("/2:1"):
+            return failed("HTTP 503")
+        return text_of(request)
+
+    # 240 samples are in the first rounds of all problems, about 40 are drawn.
+    few = until(budget_tokens=300, max_tokens=50, failures_allowed=0.02)
+    with pytest.raises(StageError, match=r"1 of [3-6]\d samples were lost, .* allows 0"):
+        draw(few, problems, tmp_path / "few", loses)
+    many = until(budget_tokens=1_500, max_tokens=50, failures_allowed=0.02)
+    manifest, _ = draw(many, problems, tmp_path / "many", loses)
+    assert manifest.counts["failed"] == 1
+
+    def is_dead(request: Request) -> Completion:
+        return failed("HTTP 503")
+
+    patient = until(budget_tokens=300, max_tokens=50, failures_allowed=0.9)
+    with pytest.raises(StageError, match="all 32 samples failed"):
+        draw(patient, problems, tmp_path / "dead", is_dead)
+
+
+def test_a_problem_of_which_all_is_trimmed_counts_as_drawn(tmp_path: Path) -> None:
+    problems = write_problems(tmp_path / "1-problems", 60)
+    folder = tmp_path / "t"
+    shared(until(budget_tokens=20), problems, folder)
+    kept = {trace.problem_id for trace in traces_in(folder)}
+    trimmed = {one.problem_id for one in read_records(folder / "trimmed.jsonl", Trace)}
+    assert trimmed - kept
+    assert drawn_problems(folder) == kept | trimmed
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class PassRate(Section):
     """`low` and `high` belong to it: `high = 0.75` leaves out what the teacher solves more often
     than three times in four.
+
+    Of a problem that was drawn until enough samples are correct (`traces.accepted`) the share is
+    larger than what it would be of a fixed number: the last one is always correct.
     """
 
     low: Share = 0.0

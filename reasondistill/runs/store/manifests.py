@@ -343,12 +343,14 @@ def open_stage(
 @dataclass(frozen=True)
 class Foreseen:
     """What opening a stage folder would find: the `state` that `open_stage` returns, whether what
-    stands there `grows`, and the manifest that is there `before`.
+    stands there `grows`, and the manifest that is there `before`. Where something is only added
+    beside what later stages read, that `stays` what it is.
     """
 
     state: StageState
     before: Manifest | None
     grows: bool = False
+    stays: bool = False
 
     @property
     def word(self) -> str:

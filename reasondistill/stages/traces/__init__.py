@@ -16,6 +16,7 @@ from reasondistill.stages.traces.stage import (
     run_traces,
 )
 from reasondistill.stages.traces.teachers import deal
+from reasondistill.stages.traces.work import until_of
 from reasondistill.stages.traces.workers import chunk_of
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "sample_key",
     "sample_traces",
     "seed_of",
+    "until_of",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 
 from reasondistill.errors import StageError
 from reasondistill.runs import layout
@@ -14,6 +15,7 @@ from reasondistill.runs.unfinished import remove_unfinished
 from reasondistill.stages.traces import absent, on_disk, servers, summary, trimming
 from reasondistill.stages.traces.drawing import cache_figures
 from reasondistill.stages.traces.failures import (
+    Allowance,
     nothing_but_failures,
     too_many_lost,
     too_many_refused,
@@ -36,7 +38,7 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
     not_there = absent.take_out(path, job.traces.n)
     absent.write_fewer(folder, job.problems, not_there, job.traces.n)
     sums = summary.tally(path, job.traces.n)
-    _check_failures(job, sums)
+    _check_failures(job, sums, _allowance(job, drawing))
     summary.write_set_aside(folder, job.problems, sums)
     _tell_failures(job, sums)
     counts = {"in": len(job.problems), "out": sums.samples}
@@ -82,15 +84,25 @@ def _trimmed(job: TraceJob) -> TracesFigures:
     return TracesFigures(drawing=drawing)
 
 
-def _check_failures(job: TraceJob, sums: summary.Tally) -> None:
+def _allowance(job: TraceJob, drawing: TracesFigures) -> Allowance:
+    """What may be lost of the samples that were drawn: where a budget ended it, fewer than were to
+    be.
+    """
+    allowance = job.allowance
+    if drawing.drawing is None:
+        return allowance
+    return replace(allowance, samples=min(allowance.samples, drawing.drawing.drawn))
+
+
+def _check_failures(job: TraceJob, sums: summary.Tally, allowance: Allowance) -> None:
     """Raise StageError when more failed, by all workers together, than may fail."""
-    if sums.lost and sums.failed == sums.samples:
-        raise nothing_but_failures(sums.samples, sums.error)
-    if sums.lost.total() > job.allowance.lost:
-        raise too_many_lost(job.folder, job.allowance, sums.lost)
-    if job.allowance.is_refused_too_often(len(sums.refused)):
+    if sums.lost and sums.failed == sums.asked:
+        raise nothing_but_failures(sums.asked, sums.error)
+    if sums.lost.total() > allowance.lost:
+        raise too_many_lost(job.folder, allowance, sums.lost)
+    if allowance.is_refused_too_often(len(sums.refused)):
         causes = Counter(map(cause_of, sums.refused.values()))
-        raise too_many_refused(job.folder, job.allowance, len(sums.refused), causes)
+        raise too_many_refused(job.folder, allowance, len(sums.refused), causes)
 
 
 def _tell_failures(job: TraceJob, sums: summary.Tally) -> None:

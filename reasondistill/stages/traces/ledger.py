@@ -97,11 +97,11 @@ class Ledger:
         """A sample that was drawn. One of a problem that is gone is told when the stage ends."""
         if trace.problem_id not in self._answers:
             return
-        self._seen += 1
-        self._seen_tokens += trace.completion.tokens
         if trace.completion.finish == "error":
             self._known.setdefault(trace.problem_id, {})[trace.sample] = FAILED
             return
+        self._seen += 1
+        self._seen_tokens += trace.completion.tokens
         self._waiting.append(GradeItem.of(trace, self._answers[trace.problem_id]))
         self._tokens[trace.id] = trace.completion.tokens
         if len(self._waiting) >= _WAITING:

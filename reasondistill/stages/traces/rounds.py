@@ -14,9 +14,10 @@ drawn is what it would have drawn itself. That makes the order of the work free:
   problems that it has claimed to their end, and none waits for another.
 * The budget is spent round by round: the first rounds of all problems in their order, then problem
   by problem the other rounds. No round begins when the tokens of those before it have reached the
-  budget. Who draws knows those tokens in part; for the rest a guess stands in (the mean so far), so
-  that many are drawn at once. What a guess has drawn too much is trimmed, what it left out is
-  drawn by who closes the stage: in the end no guess is left in the plan, and it is the same one.
+  budget. Who draws knows those tokens in part; for the rest a guess stands in (the mean so far,
+  with caution), so that many are drawn at once. What a guess has drawn too much is trimmed, what it
+  left out is drawn by who closes the stage: in the end no guess is left in the plan, and it is the
+  same one.
 * Of an accepted problem the samples up to its last wanted correct one are kept, as if they had been
   drawn one by one. How large the rounds were does not show in the traces.
 
@@ -89,7 +90,7 @@ def plan_rounds(
     `most_tokens` is what a sample may take, the guess where none is known. Of problems that are not
     `mine` somebody else draws what is missing.
     """
-    purse = _Purse(rule.budget_tokens, _mean_tokens(known, most_tokens))
+    purse = _Purse(rule.budget_tokens, _guess(known, most_tokens, weight=rule.first))
     walks = [_Walk(rule, problem_id, known.get(problem_id, {})) for problem_id in problems]
     for walk in walks:
         walk.goes_on(purse)
@@ -109,13 +110,17 @@ def plan_rounds(
     return Plan(missing, tuple(walk.ending() for walk in walks))
 
 
-def _mean_tokens(known: Known, most_tokens: int) -> float:
-    count = tokens = 0
+def _guess(known: Known, most_tokens: int, *, weight: int) -> float:
+    """The tokens of a sample that nobody knows: the mean of those that are known, as if so many
+    more had taken the most. So a first problem that is short, or whose samples failed, does not let
+    all others begin.
+    """
+    count, tokens = weight, weight * most_tokens
     for samples in known.values():
-        count += len(samples)
-        tokens += sum(sample.tokens for sample in samples.values())
-    if count == 0:
-        return most_tokens
+        for sample in samples.values():
+            if sample.tokens:
+                count += 1
+                tokens += sample.tokens
     return tokens / count
 
 

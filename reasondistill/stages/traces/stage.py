@@ -140,7 +140,7 @@ def _fill_folder(
         keep_old=session.keep_old,
     )
     was_complete = state == "complete"
-    if was_complete and not (session.heal and _is_worth_another_try(job, identity)):
+    if was_complete and not (session.heal and _is_tried_again(job, identity)):
         done = require_complete(folder)
         refuse_what_was_lost(job, done)
         return capture_later(job, done) if share is None else done
@@ -248,13 +248,19 @@ def _note_why(folder: Path, error: Exception) -> None:
         write_manifest(folder, replace(manifest, figures=manifest.figures | stopped.to_dict()))
 
 
-def _is_worth_another_try(job: TraceJob, identity: Identity) -> bool:
-    """Reopen a finished folder when samples were lost, or prompts were too long for a context that
+def _is_tried_again(job: TraceJob, identity: Identity) -> bool:
+    """Reopen a finished folder that is worth another try; whether it is."""
+    cluster = job.serving.cluster
+    return reopen_stage(job.folder, identity, lambda done: is_worth_another_try(done, cluster))
+
+
+def is_worth_another_try(done: Manifest, cluster: Cluster) -> bool:
+    """Whether samples of a finished folder were lost, or prompts were too long for a context that
     is another one now.
     """
-    if reopen_stage(job.folder, identity, lambda done: bool(done.counts.get("failed"))):
+    if done.counts.get("failed"):
         return True
-    engine = TracesFigures.of(require_complete(job.folder)).engine
-    if engine is None or engine.max_model_len == job.serving.cluster.vllm.max_model_len:
+    engine = TracesFigures.of(done).engine
+    if engine is None or engine.max_model_len == cluster.vllm.max_model_len:
         return False
-    return reopen_stage(job.folder, identity, lambda done: bool(done.counts.get("refused")))
+    return bool(done.counts.get("refused"))

@@ -31,12 +31,14 @@ log = logging.getLogger(__name__)
 class Tally:
     """Sums over a traces file. `lost` and `refused_samples` count by cause what the service lost
     and what was refused; `refused` holds the error of each problem that was set aside. `beyond` are
-    samples that a larger n than this has drawn before.
+    samples that a larger n than this has drawn before; of those that failed among them
+    (`failed_beyond`) nobody asks, so they are not lost.
     """
 
     n: int
     samples: int = 0
     beyond: int = 0
+    failed_beyond: int = 0
     tokens: int = 0
     prompt_tokens: int = 0
     truncated: int = 0
@@ -51,8 +53,19 @@ class Tally:
     error: str | None = None
 
     @property
+    def asked(self) -> int:
+        """The samples that are among the first n of their problem."""
+        return self.samples - self.beyond
+
+    @property
     def failed(self) -> int:
+        """How many of these are lost or refused."""
         return self.lost.total() + self.refused_samples.total()
+
+    @property
+    def whole(self) -> int:
+        """All samples that did not fail."""
+        return self.samples - self.failed - self.failed_beyond
 
     @property
     def causes(self) -> dict[str, int]:
@@ -61,8 +74,9 @@ class Tally:
 
     def add(self, row: dict[str, Any], path: Path) -> None:
         completion = row["completion"]
+        is_beyond = row["sample"] >= self.n
         self.samples += 1
-        self.beyond += row["sample"] >= self.n
+        self.beyond += is_beyond
         self.tokens += completion["tokens"]
         self.prompt_tokens += completion["prompt_tokens"]
         self.truncated += completion["finish"] == "length"
@@ -73,7 +87,10 @@ class Tally:
         self.masked += completion.get("is_masked", False)
         self.continued += bool(completion.get("continued_at"))
         if is_failed(completion):
-            self._add_failed(row["problem_id"], completion_of(row, path))
+            if is_beyond:
+                self.failed_beyond += 1
+            else:
+                self._add_failed(row["problem_id"], completion_of(row, path))
 
     def _add_failed(self, problem_id: str, completion: Completion) -> None:
         self.error = completion.error
@@ -201,7 +218,7 @@ def figures(folder: Path, sums: Tally) -> TracesFigures:
         tokens_per_s=tokens_per_s,
         load_seconds=round(sum(line.load_seconds for line in sessions), 3),
         # A share is never of what failed.
-        truncated=round(sums.truncated / max(1, sums.samples - sums.failed), 4),
+        truncated=round(sums.truncated / max(1, sums.whole), 4),
         errors=sums.failed,
     )
     if sums.failed:

@@ -17,8 +17,8 @@ from reasondistill.runs.samples import read_samples
 from reasondistill.runs.store import (
     append_shard,
     drop_rows,
-    list_beside,
     read_records,
+    remove_with_list,
     write_records,
 )
 from reasondistill.stages.traces import capture
@@ -31,10 +31,8 @@ def take_in(folder: Path) -> None:
     path = folder / layout.TRIMMED
     if path.exists():
         append_shard(path, folder / layout.TRACES)
-        path.unlink()
-        list_beside(path).unlink(missing_ok=True)
-    (folder / layout.ENDINGS).unlink(missing_ok=True)
-    list_beside(folder / layout.ENDINGS).unlink(missing_ok=True)
+    for name in (layout.TRIMMED, layout.ENDINGS):
+        remove_with_list(folder / name)
 
 
 def trim(folder: Path, endings: Sequence[Ending], most: int) -> DrawingFigures:

@@ -69,6 +69,12 @@ class TraceJob:
                 missing[problem.id] = tuple(lacking)
         return missing
 
+    def is_fresh(self, hand: Sequence[Problem], missing: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether no sample of these problems stands yet; `missing` is what they lack."""
+        if self.ledger is not None:
+            return not any(self.ledger.is_begun(problem.id) for problem in hand)
+        return sum(map(len, missing.values())) == self.traces.n * len(hand)
+
     def count_asked(self, trace_ids: Set[str]) -> int:
         """How many of these are among the first `n` of their problem: a larger n may have drawn
         others before.
@@ -119,15 +125,15 @@ class TraceJob:
 class ModelWork:
     """What one model still has to draw: the sample numbers that are missing, by problem.
 
-    `hand` are all problems of this model, `number` is its place among the models, `first_round`
-    what is surely drawn of each problem. `unscored` are traces that it has drawn and whose top K
-    are wanted now.
+    `hand` are all problems of this model, `number` is its place among the models; `is_fresh` says
+    that no sample of it stands yet. `unscored` are traces that it has drawn and whose top K are
+    wanted now.
     """
 
     model: SampledModel
     number: int
     hand: tuple[Problem, ...]
-    first_round: int
+    is_fresh: bool
     missing: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     unscored: frozenset[str] = frozenset()
 
@@ -139,11 +145,6 @@ class ModelWork:
     @property
     def samples(self) -> int:
         return sum(len(numbers) for numbers in self.missing.values())
-
-    @property
-    def is_fresh(self) -> bool:
-        """No sample of this model stands yet."""
-        return self.samples == self.first_round * len(self.hand)
 
     def ids(self) -> set[str]:
         """The ids of all traces that this model has to draw."""
@@ -168,9 +169,8 @@ def plan_work(
         if unscored and model.capabilities.gives_logprobs:
             to_score = _traces_of(hand, unscored)
         if its_own or to_score:
-            works.append(
-                ModelWork(model, number, tuple(hand), job.traces.first_round, its_own, to_score)
-            )
+            is_fresh = job.is_fresh(hand, its_own)
+            works.append(ModelWork(model, number, tuple(hand), is_fresh, its_own, to_score))
     return works
 
 
@@ -285,8 +285,16 @@ def section_of(
         "sampling": traces.resolve().model_dump(mode="json"),
         "teachers": {str(number): model_section(model) for number, model in models},
     }
-    if traces.accepted is None:
+    until = until_of(traces, policy)
+    if until is None:
         return section
+    return section | {UNTIL: until}
+
+
+def until_of(traces: TraceSettings, policy: str) -> dict[str, Any] | None:
+    """The part of this section that says until when problems are drawn; None where each gets n."""
+    if traces.accepted is None:
+        return None
     until: dict[str, Any] = {
         "accepted": traces.accepted,
         "first": traces.first_round,
@@ -294,7 +302,7 @@ def section_of(
     }
     if traces.budget_tokens is not None:
         until["budget_tokens"] = traces.budget_tokens
-    return section | {UNTIL: until}
+    return until
 
 
 def model_section(model: SampledModel) -> dict[str, Any]:

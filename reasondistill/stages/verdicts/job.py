@@ -56,10 +56,19 @@ class VerdictJob:
 
     def drop_what_may_change(self) -> None:
         """Take the verdicts out that are made anew when traces come: those by a vote or a judge,
-        who has them in mind, and those on samples that failed, which may have been drawn since.
+        who has them in mind, and those on samples that failed, which may have been drawn since. And
+        those on traces that are there no more: where a lost one has come, and is correct, a problem
+        has enough of them with fewer samples.
         """
-        if self.verdicts.exists() and any(map(_may_change, read_rows(self.verdicts))):
-            drop_rows(self.verdicts, _may_change)
+        if not self.verdicts.exists():
+            return
+        there = set(read_keys(self.traces))
+
+        def is_to_go(row: Mapping[str, Any]) -> bool:
+            return _may_change(row) or row["trace_id"] not in there
+
+        if any(map(is_to_go, read_rows(self.verdicts))):
+            drop_rows(self.verdicts, is_to_go)
 
 
 def _may_change(row: Mapping[str, Any]) -> bool:

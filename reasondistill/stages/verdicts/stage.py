@@ -143,16 +143,19 @@ def foresee_verdicts(
     if verdicts.judge is not None:
         judge = Judge.of(verdicts.judge, serving)
     inputs = _inputs(verdicts, judge, problems_folder, traces_folder)
+    identity = Identity("verdicts", VERSION, {}, inputs)
     found = foresee(
         folder,
-        Identity("verdicts", VERSION, {}, inputs),
+        identity,
         has_grown=_has_grown(problems_folder, traces_folder),
         derived=True,
         keep_old=keep_old and _same_traces(folder, inputs),
         beside={REPLIES},
     )
-    has_failed = found.before is not None and _has_judge_failed(found.before)
-    if heal and has_failed and found.state == "complete":
+    if found.state != "complete" or found.before is None:
+        return found
+    is_same = found.before.fingerprint == identity.fingerprint
+    if heal and is_same and _has_judge_failed(found.before):
         return replace(found, state="partial")
     return found
 
