@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from reasondistill.bounds import BENCHMARK_ROWS, LOG_METRICS
 from reasondistill.errors import ConfigError, DataError, StageError
-from reasondistill.foreign_logs.log import Log, LoggedRow, Mark
+from reasondistill.foreign_logs.log import LONGEST_METRIC, Log, LoggedRow, Mark
 from reasondistill.sections import nearest
 
 _CLOSE = 1e-3
@@ -141,6 +141,8 @@ def survey(log: Log) -> Survey:
 
 
 def enter_mark(found: Survey, row: LoggedRow, metric: str, mark: Mark | str | None) -> None:
+    if len(metric) > LONGEST_METRIC:
+        raise DataError(f"{row.where}: a metric with a name of {len(metric):,} characters.")
     marks = found.marks.setdefault(metric, {})
     if len(found.marks) > LOG_METRICS.most:
         raise DataError(f"{row.where}: more than {LOG_METRICS}.")
