@@ -328,6 +328,18 @@ def test_details_of_lighteval_have_as_many_samples_as_their_metric(tmp_path: Pat
         compared(*paths, "pass@k:k=2")
 
 
+def test_the_first_samples_of_two_logs_are_independent(tmp_path: Path) -> None:
+    """`power --like` takes as many of each as the shortest benchmark has; with the right ones at
+    the same places in both, two models that have nothing in common would agree.
+    """
+    half = [lighteval_row(number, {"avg@n:n=4": 0.5}, 4) for number in range(400)]
+    paths = [write_lighteval(tmp_path / name, half) for name in "ab"]
+    ours, theirs = (the_scores(path, "avg@n:n=4") for path in paths)
+    assert set(ours.sum(1).tolist()) == {2}
+    assert abs(float((ours[:, 0] == theirs[:, 0]).mean()) - 0.5) < 0.15
+    assert (the_scores(paths[0], "avg@n:n=4") == ours).all()
+
+
 def test_a_mean_of_more_samples_than_there_are_is_refused(tmp_path: Path) -> None:
     path = write_lighteval(tmp_path, [lighteval_row(1, {"avg@n:n=999999": 1.0})])
     with pytest.raises(StageError, match="the mean of 999999 samples; there are 1"):
