@@ -4,6 +4,7 @@ its students with a batch of each, its problems. Checks of the same kind of subj
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -32,8 +33,9 @@ from reasondistill.runs import layout
 from reasondistill.runs.store import read_manifest, read_records
 from reasondistill.stages import problems
 from reasondistill.stages.students.batch import Batch
+from reasondistill.stages.students.case_checks import memory_here, standing, teacher_memory
 from reasondistill.stages.students.cases import StudentCase
-from reasondistill.stages.students.footprint import plan_of
+from reasondistill.stages.students.footprint import device_here, plan_of
 
 # So many examples are looked at, or questions where there are none, and problems that are still to
 # be made.
@@ -153,7 +155,7 @@ def student_cases(run: Run) -> Iterator[StudentCase]:
             continue
         start = with_its_tokenizer(run, student)
         teacher = whose_tokens(run, student)
-        known = (start.start(), *what_it_takes(run, student), str(teacher))
+        known = (start.start(), *what_it_takes(run, student, teacher), str(teacher))
         if known in seen:
             continue
         seen.add(known)
@@ -198,18 +200,26 @@ def batches_of(case: StudentCase, *, is_told: bool) -> Iterator[Batch]:
         yield batch
 
 
-def what_it_takes(run: Run, student: StudentSettings) -> tuple[str, ...]:
+def what_it_takes(
+    run: Run, student: StudentSettings, teacher: SampledModel | None
+) -> tuple[str, ...]:
     """What checks look at of how a student is trained: equal for those that need but one look."""
     stored_tokens = student.distils() and student.method_settings().stored_tokens is not None
     learns = (student.method == "answer_only", student.distils(), stored_tokens, student.packing)
-    takes = ""
+    too_large = (False, False)  # as far as is known
     snapshots = run.pipeline.evals.checkpoints.count
     with suppress(ReasonDistillError):  # a check says so
         plan = plan_of(student, run.cluster.train, snapshots=snapshots)
         if plan is not None:
-            takes = f"{plan.memory} {plan.disk(student.max_steps or 1)}"
+            needed = plan.memory
+            if not stored_tokens:
+                needed += teacher_memory(teacher)
+            is_over = needed > memory_here(is_gpu=device_here().is_gpu)
+            place = standing(run.layout.student(student.name).path)
+            is_full = plan.disk(student.max_steps or 1) > shutil.disk_usage(place).free
+            too_large = (is_over, is_full)
     computed = (str(student.lora), str(student.max_length), str(student.attn_implementation))
-    return (str(learns), takes, *computed)
+    return (str(learns), str(too_large), *computed)
 
 
 def place_of(run: Run, student: StudentSettings) -> int:

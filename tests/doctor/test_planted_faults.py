@@ -592,13 +592,14 @@ def test_students_that_need_another_look_get_one(planted: Planted) -> None:
     planted.values["traces"]["logprobs"] = 16
     planted.values["students"] = [
         alike,
-        alike | {"name": "same", "learning_rate": 1e-3},
-        alike | {"name": "light", "optimizer": "muon"},
+        alike | {"name": "same", "learning_rate": 1e-3, "batch_size": 8},
+        alike | {"name": "large", "max_steps": 10, "batch_size": 1 << 30},
         alike | {"name": "stored", "method": "topk_kd"},
         alike | live | {"name": "live"},
     ]
+    planted.cluster = {"train": {"micro_batch_size": 1 << 30}}
     names = [case.student.name for case in student_cases(planted.run())]
-    assert names == ["s", "light", "stored", "live"]
+    assert names == ["s", "large", "stored", "live"]
 
 
 def test_a_student_that_cannot_be_looked_at_hides_no_other(

@@ -7,9 +7,11 @@ What training itself refuses is refused by the same functions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from reasondistill.checks import Advice, Fault, Found, check, setting, text_setting
+from reasondistill.config import SampledModel
 from reasondistill.errors import ConfigError, ReasonDistillError, StageError
 from reasondistill.models.at_hand import generation_ends
 from reasondistill.models.context import context_of
@@ -266,11 +268,15 @@ def disk_has_room(case: StudentCase) -> None:
     plan = plan_of(case.student, case.train, snapshots=case.snapshots)
     if plan is None or not case.is_local:
         return
-    place = case.folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
     # How many steps there are is not known without the examples: what surely comes counts.
-    require_room(case.student.name, plan, place, case.student.max_steps or 1)
+    require_room(case.student.name, plan, standing(case.folder), case.student.max_steps or 1)
+
+
+def standing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 @check(
@@ -286,7 +292,9 @@ def memory_is_enough(case: StudentCase) -> Iterator[Fault]:
     plan = plan_of(case.student, case.train, snapshots=case.snapshots)
     if plan is None or not case.is_local:
         return
-    room, of_teacher = memory_here(is_gpu=device_here().is_gpu), teacher_memory(case)
+    room, of_teacher = memory_here(is_gpu=device_here().is_gpu), 0.0
+    if case.learns_live:
+        of_teacher = teacher_memory(case.teacher)
     if plan.memory + of_teacher <= room:
         return
     beside = ""
@@ -299,16 +307,16 @@ def memory_is_enough(case: StudentCase) -> Iterator[Fault]:
     yield Fault(fault, _set(case, "lora", "{}"), stops=False)
 
 
-def teacher_memory(case: StudentCase) -> float:
-    """Bytes of the weights of a teacher that is in memory beside the student; 0 where there is
-    none, or nobody says how many they are (quantised ones have fewer bytes than parameters).
+def teacher_memory(teacher: SampledModel | None) -> float:
+    """Bytes of the weights of a teacher in memory beside the student; 0 where there is none, or
+    nobody says how many they are (quantised ones have fewer bytes than parameters).
     """
-    if not case.learns_live or case.teacher is None:
+    if teacher is None:
         return 0.0
-    folder = configured_folder(case.teacher.model, case.teacher.revision)
+    folder = configured_folder(teacher.model, teacher.revision)
     if folder is not None and read_config(folder).get("quantization_config"):
         return 0.0
-    shape = shape_of(case.teacher.model, case.teacher.revision)
+    shape = shape_of(teacher.model, teacher.revision)
     if shape is None:
         return 0.0
     return shape.parameters * (2.0 if device_here().is_gpu else 4.0)
