@@ -15,6 +15,9 @@ command: FILE in it stands for the pipeline file.
 from __future__ import annotations
 
 import inspect
+import json
+import shlex
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -62,6 +65,23 @@ class Advice:
 
 
 Found = Iterable[Fault | Advice]
+
+
+def setting(key: str, value: str) -> str:
+    """The command that runs a file with another value of a key. People paste it into a shell, and
+    servers and tokenizers have a say in values: it is one word there, and one text in TOML where it
+    reads as anything.
+    """
+    return f"reasondistill run FILE --set {shlex.quote(f'{key}={value}')}"
+
+
+def text_setting(key: str, text: str) -> str:
+    """The same of a text, which TOML must not read as a number, a list or a date."""
+    try:
+        tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return setting(key, text)
+    return setting(key, json.dumps(text, ensure_ascii=False))
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def secret_names_in(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, inner in cast("Mapping[Any, Any]", value).items():
             is_leaf = isinstance(inner, str | int | float)
-            if is_leaf and is_secret(str(name), str(inner)) and is_secret_value(str(inner)):
+            if is_leaf and _holds_secret(str(name), str(inner)):
                 yield str(name)
             yield from secret_names_in(inner)
     elif isinstance(value, list | tuple):
@@ -548,3 +548,22 @@ def cleaned(text: str) -> str:
     looks like anybody's key, and passwords and keys of URLs.
     """
     return clean_urls(_KEY.sub(MASK, masked(text)))
+
+
+def cleaned_setting(name: str, value: str) -> str:
+    """The value of a setting that others wrote down, for people: `***` where its name says that it
+    is a secret, and for each setting inside it whose name does (`model=x,api_key=…`).
+    """
+
+    def clean(setting: re.Match[str]) -> str:
+        if _holds_secret(setting["name"], setting["value"]):
+            return setting[0].removesuffix(setting["value"]) + MASK
+        return setting[0]
+
+    if _holds_secret(name.rpartition(".")[2], value):
+        return MASK
+    return cleaned(_SETTING_INSIDE.sub(clean, value))
+
+
+def _holds_secret(name: str, value: str) -> bool:
+    return is_secret(name, value) and is_secret_value(value)

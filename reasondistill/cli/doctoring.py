@@ -158,16 +158,19 @@ def _print_checks(examined: Sequence[Examined]) -> None:
 
 
 def _each_once(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Several students may have the same fault in the same words; faults first."""
-    seen: set[tuple[str, str]] = set()
+    """Several students may have the same fault in the same words, and one that keeps several checks
+    from looking is said by each; faults first.
+    """
+    seen: set[str] = set()
     for finding in sorted(findings, key=lambda one: not one.is_fault):
-        if (finding.check, finding.text) not in seen:
-            seen.add((finding.check, finding.text))
+        if finding.text not in seen:
+            seen.add(finding.text)
             yield finding
 
 
 def _command(finding: Finding, file: str) -> str:
-    return finding.remedy.replace("FILE", file)
+    # The first alone: a value behind it may have these letters.
+    return finding.remedy.replace("FILE", file, 1)
 
 
 def print_batches(batches: Sequence[Batch]) -> None:

@@ -173,7 +173,11 @@ def example_of(key: Key) -> tuple[str, Path | None]:
     if key.sections:
         return key.in_a_file, None
     for path in resources.available(_FILES[key.file]).values():
-        for place, value in values_in(read_toml(path)):
+        try:
+            values = read_toml(path)
+        except ConfigError:  # a file of the user's, who asks about a key
+            continue
+        for place, value in values_in(values):
             text = toml_text(value)
             if place == key.place and len(text) <= _LONGEST_EXAMPLE:
                 return f"{key.above}\n{key.name} = {text}".strip(), path

@@ -22,12 +22,12 @@ from reasondistill.cli.console import (
 from reasondistill.cli.progress import TerminalWatcher
 from reasondistill.cli.results import print_result
 from reasondistill.durations import duration
-from reasondistill.errors import StageError
+from reasondistill.errors import DataError, StageError
 from reasondistill.runs.staleness import places_without_sums
 
 if TYPE_CHECKING:
     from reasondistill.launch.launcher import JobState, Launcher
-    from reasondistill.pipeline import Run, Task
+    from reasondistill.pipeline import Run, StageState, Task
 
 # So many tasks are named in one message.
 _MOST_NAMES = 3
@@ -172,9 +172,11 @@ def print_plan(launcher: Launcher, tasks: list[Task]) -> None:
 
     run = launcher.run
     name, folder = named(run.pipeline.name), named(run.folder)
+    standing = pipeline.stage_states(run)
+    require_sound(standing, tasks)
     out.print(f"[bold]{name}[/] → {folder} (nothing is done: --dry-run)")
     table = plain_table("task", "state", "expected")
-    states = {state.name: state.state for state in pipeline.stage_states(run)}
+    states = {state.name: state.state for state in standing}
     if run.folder.is_dir() and run.cluster.storage is None:
         states |= foresee_run(run, {task.stage for task in tasks})
     for task in tasks:
@@ -184,6 +186,17 @@ def print_plan(launcher: Launcher, tasks: list[Task]) -> None:
     for path in launcher.preview(tasks):
         say(f"\n[bold]{named(path)}[/]")
         say(escape(path.read_text(encoding="utf-8")))
+
+
+def require_sound(states: Sequence[StageState], tasks: Sequence[Task]) -> None:
+    """Raise DataError, as the run does, for a finished stage that it opens and whose files are not
+    what was written. Of the evals it opens only what it measures, and a report is made anew.
+    """
+    opened = {task.stage for task in tasks} - {"evals", "report"}
+    opened |= {f"{task.stage}/{unit}" for task in tasks for unit in task.units}
+    for state in states:
+        if state.state == "damaged" and state.name in opened:
+            raise DataError(state.missing[-1])
 
 
 def state_of(task: Task, states: Mapping[str, str]) -> str:

@@ -58,15 +58,16 @@ class Examined:
 
 def examine(run: Run, costs: Iterable[Cost]) -> Iterator[Examined]:
     """Make every check of these costs, subject after subject, as they come. Where something is so
-    wrong that no more can be looked at, it ends.
+    wrong that no more can be looked at, it ends, if that was told; else the error is raised.
     """
-    paid, is_at_fault = frozenset(costs), False
+    paid, told = frozenset(costs), set[str]()
+    is_stopped = False
     subjects = subjects_of(run, paid)
     while True:
         try:
             subject = next(subjects, None)
-        except ReasonDistillError:
-            if is_at_fault:  # it was told
+        except ReasonDistillError as error:
+            if is_stopped or str(error) in told:
                 return
             raise
         if subject is None:
@@ -74,7 +75,8 @@ def examine(run: Run, costs: Iterable[Cost]) -> Iterator[Examined]:
         for one in _in_order():
             if one.cost in paid and isinstance(subject, one.of):
                 examined = _examined(one, subject)
-                is_at_fault |= bool(examined.faults)
+                told |= {finding.text for finding in examined.faults}
+                is_stopped |= any(finding.stops for finding in examined.faults)
                 yield examined
 
 

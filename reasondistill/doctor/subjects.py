@@ -4,7 +4,9 @@ its students with a batch of each, its problems. Checks of the same kind of subj
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -30,7 +32,10 @@ from reasondistill.records import Example, Message, Problem
 from reasondistill.runs import layout
 from reasondistill.runs.store import read_manifest, read_records
 from reasondistill.stages import problems
+from reasondistill.stages.students.batch import Batch
+from reasondistill.stages.students.case_checks import memory_here, standing, teacher_memory
 from reasondistill.stages.students.cases import StudentCase
+from reasondistill.stages.students.footprint import device_here, plan_of
 
 # So many examples are looked at, or questions where there are none, and problems that are still to
 # be made.
@@ -53,8 +58,8 @@ def subjects_of(run: Run, costs: Iterable[Cost]) -> Iterator[object]:
     if "students" in left:
         for case in student_cases(run):
             yield case
-            if "batch" in paid and case.batch is not None:
-                yield case.batch
+            if "batch" in paid:
+                yield from batches_of(case, is_told="tokens" in paid)
     if "data" in paid:
         yield from of_the_data(run)
 
@@ -150,20 +155,20 @@ def student_cases(run: Run) -> Iterator[StudentCase]:
             continue
         start = with_its_tokenizer(run, student)
         teacher = whose_tokens(run, student)
-        learns = (student.method == "answer_only", student.distils(), student.packing)
-        told = (str(learns), str(student.lora), str(student.max_length), str(teacher))
-        known = (start.start(), *told)
+        known = (start.start(), *what_it_takes(run, student, teacher), str(teacher))
         if known in seen:
             continue
         seen.add(known)
-        examples = list(examples_now(run))
+        examples = list(islice(examples_now(run), _EXAMPLES + 1))
+        are_all = 0 < len(examples) <= _EXAMPLES
+        examples = examples[:_EXAMPLES]
         thinks = student.method != "answer_only" and (
             run.pipeline.traces is not None and may_think(run.pipeline.traces)
         )
         prompt = load_prompt(run.pipeline.student_prompt)
         are_real = bool(examples)
         if student.method == "answer_only" or not are_real:
-            are_real = False
+            are_real = are_all = False
             examples = list(stand_ins(run, prompt, thinks=thinks))
         yield StudentCase(
             key=f"students.{place_of(run, student)}",
@@ -171,6 +176,7 @@ def student_cases(run: Run) -> Iterator[StudentCase]:
             prompt=prompt,
             examples=examples,
             are_real=are_real,
+            are_all=are_all,
             thinks=thinks,
             train=run.cluster.train,
             folder=folder,
@@ -178,6 +184,42 @@ def student_cases(run: Run) -> Iterator[StudentCase]:
             teacher=teacher,
             is_local=is_local,
         )
+
+
+def batches_of(case: StudentCase, *, is_told: bool) -> Iterator[Batch]:
+    """The student's batch, where its rows make one. What keeps them from it is raised, unless it
+    `is_told` by a check of the student: then there are others to look at.
+    """
+    try:
+        batch = case.batch
+    except ReasonDistillError:
+        if not is_told:
+            raise
+        return
+    if batch is not None:
+        yield batch
+
+
+def what_it_takes(
+    run: Run, student: StudentSettings, teacher: SampledModel | None
+) -> tuple[str, ...]:
+    """What checks look at of how a student is trained: equal for those that need but one look."""
+    stored_tokens = student.distils() and student.method_settings().stored_tokens is not None
+    learns = (student.method == "answer_only", student.distils(), stored_tokens, student.packing)
+    too_large = (False, False)  # as far as is known
+    snapshots = run.pipeline.evals.checkpoints.count
+    with suppress(ReasonDistillError):  # a check says so
+        plan = plan_of(student, run.cluster.train, snapshots=snapshots)
+        if plan is not None:
+            needed = plan.memory
+            if not stored_tokens:
+                needed += teacher_memory(teacher)
+            is_over = needed > memory_here(is_gpu=device_here().is_gpu)
+            place = standing(run.layout.student(student.name).path)
+            is_full = plan.disk(student.max_steps or 1) > shutil.disk_usage(place).free
+            too_large = (is_over, is_full)
+    computed = (str(student.lora), str(student.max_length), str(student.attn_implementation))
+    return (str(learns), str(too_large), *computed)
 
 
 def place_of(run: Run, student: StudentSettings) -> int:
@@ -237,11 +279,11 @@ def with_its_tokenizer(run: Run, student: StudentSettings) -> StudentSettings:
 
 
 def examples_now(run: Run) -> Iterator[Example]:
-    """Some of the examples that stage 4 has made; none where it has not."""
+    """The examples that stage 4 has made to train on; none where it has not."""
     folder = run.stage("examples")
     if is_complete(folder):
         rows = read_records(folder / layout.EXAMPLES, Example)
-        yield from islice((one for one in rows if one.split == "train"), _EXAMPLES)
+        yield from (one for one in rows if one.split == "train")
 
 
 def stand_ins(run: Run, prompt: NamedPrompt, *, thinks: bool) -> Iterator[Example]:

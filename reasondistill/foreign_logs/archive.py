@@ -23,6 +23,8 @@ from reasondistill.foreign_files import regular
 
 # APPNOTE.TXT 4.4.5; the standard library reads it from Python 3.14 on.
 _ZSTD = 93
+# Others (bzip2, LZMA) no log has, and the standard library unpacks them without an end.
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, _ZSTD)
 _LOCAL_HEAD = 30
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
@@ -57,6 +59,11 @@ class Archive:
         """
         member = self._members[name]
         most = min(LINE_BYTES.most, self._left)
+        if member.compress_type not in _PACKINGS:
+            raise DataError(
+                f"{self._path}: {name}: packed by method {member.compress_type} of zip; logs of "
+                "inspect are packed by deflate or zstd."
+            )
         with self._clear(name):
             if member.compress_type == _ZSTD:
                 content = self._read_zstd(member, most)

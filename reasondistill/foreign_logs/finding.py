@@ -53,7 +53,7 @@ def is_log(path: Path) -> bool:
 
 def find_logs(path: Path) -> dict[str, Log]:
     """The logs of a file or folder, by benchmark. Raises ConfigError for what is none, and for a
-    folder with several of one benchmark.
+    folder with several of one benchmark, or of several models.
     """
     files = [path]
     if path.is_dir():
@@ -72,8 +72,21 @@ def find_logs(path: Path) -> dict[str, Log]:
             )
     if not logs:
         raise ConfigError(f"{path}: holds no log of a tool that we know. Read are {READ}.")
+    require_one_model(path, logs)
     return logs
 
 
+def require_one_model(path: Path, logs: Mapping[str, Log]) -> None:
+    """Raise ConfigError for a folder with logs of several models: one would pass for the other."""
+    known = [log for log in logs.values() if log.model is not None]
+    for log in known[1:]:
+        if log.model != known[0].model:
+            raise ConfigError(
+                f"{path}: holds logs of several models: {known[0].path.name} is of "
+                f"{known[0].model}, {log.path.name} of {log.model}. Name one of the logs."
+            )
+
+
 def _files_in(folder: Path) -> list[Path]:
-    return sorted(file for pattern in _IN_A_FOLDER for file in folder.glob(pattern))
+    found = (file for pattern in _IN_A_FOLDER for file in folder.glob(pattern))
+    return sorted(file for file in found if file.is_file())

@@ -23,6 +23,7 @@ from reasondistill.foreign_logs.values import (
     mapping,
     mapping_in,
     name_in,
+    number_in,
     parsed,
     read_object,
     text_in,
@@ -93,10 +94,10 @@ class InspectLog(Log):
         for score in items(results.get("scores")):
             name, scorer = mapping(score).get("name"), mapping(score).get("scorer")
             for key in ("accuracy", "mean"):
-                value = mapping_in(mapping(score), "metrics", key).get("value")
-                if isinstance(value, (int, float)):
-                    means.setdefault(str(name), float(value))
-                    means.setdefault(f"{scorer}/{name}", float(value))
+                mean = number_in(mapping_in(mapping(score), "metrics", key), "value")
+                if mean is not None:
+                    means.setdefault(str(name), mean)
+                    means.setdefault(f"{scorer}/{name}", mean)
         return Stated(rows=rows, means=means)
 
     def settings(self) -> Mapping[str, Any]:

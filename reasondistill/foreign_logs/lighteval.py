@@ -17,13 +17,22 @@ from typing import Any
 
 from reasondistill.curation.parquet import parquet_rows
 from reasondistill.errors import DataError
-from reasondistill.foreign_logs.log import Log, LoggedRow, Mark, Stated, gold_text, mark_of
+from reasondistill.foreign_logs.log import (
+    LONGEST_METRIC,
+    Log,
+    LoggedRow,
+    Mark,
+    Stated,
+    gold_text,
+    mark_of,
+)
 from reasondistill.foreign_logs.values import (
     hash_of,
     items,
     mapping,
     mapping_in,
     name_in,
+    number_in,
     read_object,
     text_in,
 )
@@ -68,9 +77,11 @@ class LightevalLog(Log):
 
     def stated(self) -> Stated:
         means: dict[str, float] = {}
-        for name, value in mapping_in(self.results, "results", self.benchmark).items():
-            if isinstance(value, (int, float)):
-                means[name] = float(value)
+        said = mapping_in(self.results, "results", self.benchmark)
+        for name in said:
+            mean = number_in(said, name)
+            if mean is not None:
+                means[name] = mean
         task = mapping_in(self.results, "config_tasks", self.benchmark)
         problems = task.get("effective_num_docs")
         if not isinstance(problems, int) or problems < 1:
@@ -126,7 +137,8 @@ def _row_of(row: Mapping[str, Any], where: str) -> LoggedRow:
 
 def samples_behind(metric: str, written: Sequence[str]) -> int:
     """Of how many samples a metric is the mean."""
-    if not _MEAN.match(metric):
+    # A longer name is refused, and would be looked through for ever.
+    if len(metric) > LONGEST_METRIC or not _MEAN.match(metric):
         return 1
     said = _OF_SAMPLES.search(metric)
     if said is not None:

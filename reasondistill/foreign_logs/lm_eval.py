@@ -23,6 +23,7 @@ from reasondistill.foreign_logs.values import (
     mapping,
     mapping_in,
     name_in,
+    number_in,
     parsed,
     read_object,
     text_in,
@@ -82,9 +83,11 @@ class LmEvalLog(Log):
         if not isinstance(problems, int):
             problems = None
         means: dict[str, float] = {}
-        for name, value in mapping_in(self.results, "results", self.benchmark).items():
-            if isinstance(value, (int, float)):
-                means[name] = float(value)
+        said = mapping_in(self.results, "results", self.benchmark)
+        for name in said:
+            mean = number_in(said, name)
+            if mean is not None:
+                means[name] = mean
         low: set[str] = set()
         for name, is_high in mapping_in(self.results, "higher_is_better", self.benchmark).items():
             if is_high is False:

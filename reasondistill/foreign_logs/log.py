@@ -23,6 +23,8 @@ from reasondistill.records import Finish
 
 # A share of right samples is written in so many digits.
 _CLOSE = 1e-6
+# Names of metrics that tools give have some twenty characters.
+LONGEST_METRIC = 200
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,10 @@ def mark_of(value: Any, samples: int = 1) -> Mark | str | None:
     if value is None:
         return None
     if isinstance(value, (bool, int, float, Decimal)):
-        share = float(value)
+        try:
+            share = float(value)
+        except OverflowError:
+            return "a number beyond all bounds"
         if math.isnan(share):
             return None
         right = share * samples

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from reasondistill.bounds import BENCHMARK_ROWS, LOG_METRICS
 from reasondistill.errors import ConfigError, DataError, StageError
-from reasondistill.foreign_logs.log import Log, LoggedRow, Mark
+from reasondistill.foreign_logs.log import LONGEST_METRIC, Log, LoggedRow, Mark
+from reasondistill.hashing import stable_digest
 from reasondistill.nearest import nearest
 
 _CLOSE = 1e-3
@@ -32,7 +33,7 @@ class Scores:
     no row why a sample of it has no score.
 
     Where a log has only the number of right samples, they stand at places drawn by chance, the same
-    ones each time: samples of a problem are alike.
+    ones each time and others in another log: samples of a problem are alike.
     """
 
     problems: tuple[str, ...]
@@ -82,7 +83,9 @@ class Survey:
         correct = np.zeros((len(problems), usual), np.bool_)
         for row, name in enumerate(problems):
             correct[row, : marks[name].right] = True
-        correct = np.random.default_rng(0).permuted(correct, axis=1)
+        # Another log has other places: the first samples of two models are independent.
+        seed = int.from_bytes(stable_digest(f"{self.log.path}\n{metric}")[:8], "big")
+        correct = np.random.default_rng(seed).permuted(correct, axis=1)
         return Scores(tuple(problems), correct, lost)
 
     def notes(self, metric: str) -> list[str]:
@@ -141,6 +144,8 @@ def survey(log: Log) -> Survey:
 
 
 def enter_mark(found: Survey, row: LoggedRow, metric: str, mark: Mark | str | None) -> None:
+    if len(metric) > LONGEST_METRIC:
+        raise DataError(f"{row.where}: a metric with a name of {len(metric):,} characters.")
     marks = found.marks.setdefault(metric, {})
     if len(found.marks) > LOG_METRICS.most:
         raise DataError(f"{row.where}: more than {LOG_METRICS}.")

@@ -48,6 +48,17 @@ def text_in(row: Mapping[str, Any], key: str) -> str | None:
     return None
 
 
+def number_in(row: Mapping[str, Any], key: str) -> float | None:
+    """The number of this key; None where there is none, or one beyond what a float holds."""
+    value = row.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
 def name_in(row: Mapping[str, Any], key: str, where: str) -> str:
     """The text or whole number of this key, as a text. Raises DataError."""
     value = row.get(key)

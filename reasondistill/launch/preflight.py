@@ -8,6 +8,12 @@ from reasondistill.pipeline import Run
 from reasondistill.stages import students
 
 
+@check(Run, "launcher", cost="files", remedy="reasondistill run FILE --on local")
+def launcher_can_do_it(run: Run) -> None:
+    """What the cluster file asks for the stages can be had of its launcher."""
+    launcher_of(run).check(run.only or run.stages)
+
+
 @check(
     Run,
     "training-processes",

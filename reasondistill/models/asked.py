@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from reasondistill.checks import Advice, Fault, check
+from reasondistill.checks import Advice, Fault, check, setting, text_setting
 from reasondistill.config import ModelSettings
 from reasondistill.errors import ConfigError
 from reasondistill.models.at_hand import (
@@ -75,7 +75,7 @@ class AskedModel:
     AskedModel,
     "question-in-template",
     cost="tokens",
-    remedy="reasondistill copy think ./prompts/think.toml",
+    remedy="reasondistill copy think",
 )
 def question_comes_through(asked: AskedModel) -> None:
     """A question, and the system text, stand once each in what the chat template makes of them."""
@@ -90,7 +90,7 @@ def question_comes_through(asked: AskedModel) -> None:
     AskedModel,
     "worked-examples",
     cost="tokens",
-    remedy="reasondistill copy gsm8k_few_shot ./prompts/gsm8k_few_shot.toml",
+    remedy="reasondistill copy gsm8k_few_shot",
 )
 def worked_examples_come_through(asked: AskedModel) -> None:
     """The worked examples of a prompt come whole through the chat template."""
@@ -116,13 +116,21 @@ def turns_end_where_sampling_does(asked: AskedModel) -> Iterator[Fault]:
     ends = {*generation_ends(asked.model.model, asked.model.revision), tokenizer.eos_token_id}
     if tokenizer.convert_tokens_to_ids(end) in ends:
         return
-    known = ", ".join(repr(tokenizer.decode([one])) for one in sorted(ends - {None}))
+    ends.discard(None)
+    known = ", ".join(repr(_token_of(tokenizer, one)) for one in sorted(ends))
     fault = ConfigError(
         f"{asked.whose}: its chat template ends a turn with {end!r}, and its texts end at "
         f"{known or 'nothing'}: they would go on to max_tokens. Its generation_config.json or "
         "tokenizer_config.json names another end than its template."
     )
     yield Fault(fault, stops=False)
+
+
+def _token_of(tokenizer: Any, number: int) -> str:
+    """The token of an id, which a configuration has from anywhere."""
+    if number >= len(tokenizer):
+        return f"id {number}"
+    return tokenizer.decode([number])
 
 
 @check(
@@ -151,7 +159,7 @@ def answers_fit_the_context(asked: AskedModel) -> Iterator[Fault]:
                 f"{asked.whose}: a short question in prompt {asked.prompt.name!r} has {used:,} "
                 f"tokens, and the model reads {context:,}."
             ),
-            f"reasondistill run FILE --set {asked.key.partition('.')[0]}.prompt=question",
+            setting(f"{asked.key.partition('.')[0]}.prompt", "question"),
         )
     elif asked.max_tokens is not None and used + asked.max_tokens > context:
         stage = asked.key.partition(".")[0]
@@ -162,7 +170,7 @@ def answers_fit_the_context(asked: AskedModel) -> Iterator[Fault]:
                 f"the model has room for {room:,} (its context here is {context:,}): longer "
                 "answers are cut off."
             ),
-            f"reasondistill run FILE --set {stage}.max_tokens={room}",
+            setting(f"{stage}.max_tokens", str(room)),
             stops=False,
         )
 
@@ -182,5 +190,4 @@ def is_asked_as_it_was_trained(asked: AskedModel) -> Iterator[Fault | Advice]:
         f"{asked.prompt.name!r}: what it lost is the prompt's doing. Measure it with its own, and "
         f"name the other in [evals] prompts, which compares both."
     )
-    own = f"reasondistill run FILE --set evals.prompt={asked.made_for}"
-    yield Fault(fault, own, stops=False)
+    yield Fault(fault, text_setting("evals.prompt", asked.made_for), stops=False)

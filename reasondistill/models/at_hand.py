@@ -84,8 +84,12 @@ def generation_ends(model: str, revision: str | None) -> frozenset[int]:
             continue
         if not isinstance(ends, list):
             ends = [ends]
-        return frozenset(end for end in cast("list[Any]", ends) if isinstance(end, int))
+        return frozenset(filter(_is_id, cast("list[Any]", ends)))
     return frozenset()
+
+
+def _is_id(end: Any) -> bool:
+    return isinstance(end, int) and not isinstance(end, bool) and end >= 0
 
 
 def _values(path: Path) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from reasondistill import foreign_json
-from reasondistill.checks import Fault, check
+from reasondistill.checks import Advice, Fault, check, setting, text_setting
 from reasondistill.config import ModelSettings, OpenAISettings
 from reasondistill.errors import (
     ConfigError,
@@ -23,19 +23,21 @@ from reasondistill.foreign_text import shortened, shown_line
 
 # A server that is slower with its list says nothing.
 _WITHIN_S = 10.0
-_MOST_NAMES = 5
+_MOST_NAMES, _LONGEST_NAME = 5, 200
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What came back: its `status`, its list of models as JSON (None: it has none), and whether it
-    is a web page; `silent` says why nothing came, where it does so at once.
+    """What came back: its `status`, its list of models as JSON (None: it has none), whether it is a
+    web page, and whether the list `is_closed` to a key that may open other doors; `silent` says why
+    nothing came, where it does so at once.
     """
 
     address: str
     status: int = 0
     models: Any = None
     is_page: bool = False
+    is_closed: bool = False
     silent: str = ""
 
     @property
@@ -112,7 +114,10 @@ class Server:
                 models = foreign_json.loads(answer.body)
             except ValueError:
                 models = None
-        return Listing(address.url, answer.status, models, is_page)
+        # OpenAI has keys that may ask models and not list them: "Missing scopes: api.model.read".
+        lacks_scope = answer.status == 401 and b"scope" in answer.body
+        is_closed = answer.status == 403 or lacks_scope
+        return Listing(address.url, answer.status, models, is_page, is_closed)
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,11 @@ class ServedModel:
     cost="server",
     remedy='curl -H "Authorization: Bearer $OPENAI_API_KEY" "$OPENAI_BASE_URL/models"',
 )
-def server_answers(served: ServedModel) -> Iterator[Fault]:
+def server_answers(served: ServedModel) -> Iterator[Fault | Advice]:
     """The server that the cluster file names is there, and takes the key."""
     if isinstance(served.server.answer, ReasonDistillError):
         raise served.server.answer
-    listing = served.server.listing
+    listing, variable = served.server.listing, served.server.settings.api_key_env
     if listing.silent:
         yield Fault(
             StageError(
@@ -146,8 +151,12 @@ def server_answers(served: ServedModel) -> Iterator[Fault]:
                 "running? base_url in [openai] of the cluster file usually ends in /v1."
             )
         )
-    elif listing.status in (401, 403):
-        variable = served.server.settings.api_key_env
+    elif listing.is_closed:
+        yield Advice(
+            f"{served.whose}: the server at {listing.address} does not show its models to the key "
+            f"of {variable} ({listing.status}); whether that may ask them, the first request tells."
+        )
+    elif listing.status == 401:
         yield Fault(
             ConfigError(
                 f"{served.whose}: the server at {listing.address} refuses the key of {variable} "
@@ -181,7 +190,10 @@ def server_has_the_model(served: ServedModel) -> Iterator[Fault]:
         f"{served.whose}: the server at {served.server.listing.address} lists no model "
         f"{served.model.model!r}; it has {shown}. Another server, perhaps."
     )
-    first = f"reasondistill run FILE --set {served.key}.model={shown_line(names[0])}"
+    if len(names[0]) > _LONGEST_NAME:
+        yield Fault(fault, stops=False)
+        return
+    first = text_setting(f"{served.key}.model", shown_line(names[0]))
     # Some take names that they do not list.
     yield Fault(fault, first, stops=False)
 
@@ -208,5 +220,4 @@ def server_reads_enough(served: ServedModel) -> Iterator[Fault]:
     )
     stage = served.key.partition(".")[0]
     half = limits.context // 2
-    remedy = f"reasondistill run FILE --set {stage}.max_tokens={half}"
-    yield Fault(fault, remedy, stops=False)
+    yield Fault(fault, setting(f"{stage}.max_tokens", str(half)), stops=False)

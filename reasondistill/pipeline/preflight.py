@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import configparser
 import importlib.util
+import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from reasondistill.checks import Advice, check
+from reasondistill.checks import Advice, Fault, check
 from reasondistill.config import (
     DEFAULT_SAMPLER,
     EnvironmentSettings,
@@ -22,9 +26,10 @@ from reasondistill.config import (
 from reasondistill.curation.filter_rules import compiled
 from reasondistill.curation.filters import active_filters
 from reasondistill.curation.filters.lengths import tokenizers_of
+from reasondistill.curation.golds import REMEDIES
 from reasondistill.curation.rows import find_path
 from reasondistill.curation.sources import naming
-from reasondistill.errors import ConfigError, MissingDependencyError
+from reasondistill.errors import ConfigError, DataError, MissingDependencyError
 from reasondistill.foreign_files import read_text
 from reasondistill.grading import find_policy
 from reasondistill.models.folders import require_sound_weights, require_tokenizer
@@ -46,10 +51,13 @@ from reasondistill.pipeline.measured import (
     teacher_of,
 )
 from reasondistill.pipeline.runs import Run, benchmarks, located
-from reasondistill.records import VARIANT
+from reasondistill.records import VARIANT, Problem, SetAside
 from reasondistill.runs.store import read_manifest
 from reasondistill.sections import short
 from reasondistill.stages import problems, students, verdicts
+
+# So many rows of a source are looked at where one after the other is set aside.
+_FIRST_ROWS = 100
 
 
 @check(Run, "prompts", cost="files", remedy="reasondistill list prompts")
@@ -302,13 +310,14 @@ def tracking(run: Run) -> None:
     cost="rows",
     remedy="reasondistill run FILE --only problems --set problems.limit=10",
 )
-def sources(run: Run) -> None:
-    """The first row of each source that needs no network becomes a problem; the filters of all can
-    be read; files of questions that training must not hold have some.
+def sources(run: Run) -> Iterator[Fault]:
+    """Of the first rows of each source that needs no network one becomes a problem; the filters of
+    all can be read; files of questions that training must not hold have some.
     """
     settings, base = run.pipeline.problems, run.source.parent
     asked = set(run.only or run.stages)
     named: list[tuple[ProblemSource, bool]] = []
+    several = settings.parts if settings is not None and len(settings.parts) > 1 else ()
     is_made = "problems" not in asked or is_complete(run.stage("problems"))
     if settings is not None:
         named += [(part, not is_made) for part in settings.parts]
@@ -322,11 +331,36 @@ def sources(run: Run) -> None:
         path = find_path(source.dataset, base)
         is_here = source.source != "hub" or (path is not None and path.is_dir())
         if is_here and is_to_be_read:
-            next(problems.read_problems(source, base=base), None)
+            fault = _without_problems(source, base)
+            if fault is not None:
+                yield replace(fault, stops=fault.stops and source not in several)
     if settings is None or settings.decontaminate is None or is_made:
         return
     for name in settings.decontaminate.files:
         next(problems.held_out_of_file(settings.decontaminate, name, base), None)
+
+
+def _without_problems(source: ProblemSource, base: Path) -> Fault | None:
+    """What is wrong with a source whose first rows are all set aside; a run stops where it has no
+    others.
+    """
+    set_aside: list[SetAside] = []
+    for entry in islice(problems.read_problems(source, base=base), _FIRST_ROWS):
+        if isinstance(entry, Problem):
+            return None
+        set_aside.append(entry)
+    if not set_aside:
+        return None
+    first, rows = set_aside[0], len(set_aside)
+    reasons = Counter(one.reason for one in set_aside)
+    counts = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
+    which = "all" if rows < _FIRST_ROWS else "the first"
+    text = (
+        f"{source.dataset}: {which} {rows:,} rows are set aside: {counts}. The first, {first.id}: "
+        f"{first.detail or first.reason}. {REMEDIES.get(first.reason, '')}"
+    )
+    error = DataError(text.rstrip())
+    return Fault(error, stops=rows < _FIRST_ROWS)
 
 
 @check(Run, "published-traces", cost="rows", remedy="reasondistill schema pipeline")
@@ -350,12 +384,16 @@ def published_traces(run: Run) -> None:
     cost="files",
     remedy="reasondistill run FILE --set name=ANOTHER",
 )
-def made_from_these_settings(run: Run) -> None:
-    """What stands in the run's folder was made from these settings, or goes on with them. Of a
-    folder that lives at a URL only the run itself can tell, when it has fetched it.
+def made_from_these_settings(run: Run) -> Iterator[Fault]:
+    """What stands in the run's folder was made from these settings, or goes on with them, and is
+    whole. Of a folder that lives at a URL only the run itself can tell, when it has fetched it.
     """
-    if run.folder.is_dir() and run.cluster.storage is None:
+    if not run.folder.is_dir() or run.cluster.storage is not None:
+        return
+    try:
         foresee_run(run, run.only or run.stages)
+    except DataError as error:
+        yield Fault(error, f"reasondistill repair {shlex.quote(str(run.folder))}")
 
 
 @check(
@@ -382,6 +420,8 @@ def _unpinned(run: Run) -> Iterator[tuple[str, str]]:
         served.append((f"traces.teachers.{number}", teacher))
     for number, model in enumerate(pipeline.evals.models):
         served.append((f"evals.models.{number}", model))
+    if pipeline.verdicts.judge is not None:
+        served.append(("verdicts.judge", pipeline.verdicts.judge))
     for key, model in served:
         is_of_hub = model.capabilities.has_weights or model.capabilities.reads_dataset
         if is_of_hub and model.revision is None and _is_on_hub(model.model):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_PROC = Path("/proc")
+_PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 # Errors that libraries of several kinds raise for want of memory, by the name of their type or by
 # what they say.
 _TYPES = ("OutOfMemoryError", "MemoryError", "ArrayMemoryError")
@@ -58,6 +58,40 @@ def _with_causes(error: BaseException) -> Iterator[BaseException]:
     while one is not None:
         yield one
         one = one.__cause__ or one.__context__
+
+
+def memory_allowed(proc: Path = _PROC, groups: Path = _GROUPS) -> float:
+    """The bytes of memory that this process may use: those of the machine, or fewer where it
+    is in a container or a job that gets fewer (control groups, version 2 and 1); infinite where
+    nobody says.
+    """
+    allowed = float("inf")
+    with suppress(OSError, ValueError, IndexError):
+        for line in (proc / "meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemTotal:"):
+                allowed = float(line.split()[1]) * 1024
+    for limit in _limits(proc, groups):
+        with suppress(OSError, ValueError):  # `max` is no limit
+            allowed = min(allowed, float(int(limit.read_text(encoding="ascii"))))
+    return allowed
+
+
+def _limits(proc: Path, groups: Path) -> Iterator[Path]:
+    """The files that may hold a limit: of the group of this process, and of those above it. Inside
+    a container its own group is the top one.
+    """
+    lines: list[str] = []
+    with suppress(OSError, UnicodeDecodeError):
+        lines = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
+    for line in (*lines, "0::/", "1:memory:/"):
+        number, _, rest = line.partition(":")
+        controllers, _, place = rest.partition(":")
+        own = Path(place.lstrip("/"))
+        for folder in (own, *own.parents):
+            if number == "0":
+                yield groups / folder / "memory.max"
+            elif "memory" in controllers.split(","):
+                yield groups / "memory" / folder / "memory.limit_in_bytes"
 
 
 def peak_memory_gib() -> float:

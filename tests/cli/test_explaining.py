@@ -139,6 +139,17 @@ def test_a_key_is_explained_with_type_unit_default_and_example() -> None:
     )
 
 
+def test_a_broken_file_of_ones_own_keeps_no_key_from_being_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "a_broken.toml").write_text("[traces\n")
+    done = CliRunner().invoke(app, ["explain", "students.lora.r"])
+    assert done.exit_code == 0, done.exception
+    assert "as in lora_1_5b.toml" in done.stdout
+
+
 def test_a_section_is_explained_with_its_keys() -> None:
     told = run("explain", "students.lora")
     assert "[students.lora]" in told and "students.lora.use_dora" in told and "arXiv" in told

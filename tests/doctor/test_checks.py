@@ -4,24 +4,51 @@ beside what it judges.
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import threading
 import tomllib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from test_forecast import planned
 from tiny_model import make_tiny_model
+from typer.main import get_group
+from typer.testing import CliRunner
 
 from reasondistill import checks
-from reasondistill.checks import BEFORE_A_RUN, COSTS, IN_A_DRY_RUN, Advice, Fault, all_checks
+from reasondistill.checks import (
+    BEFORE_A_RUN,
+    COSTS,
+    IN_A_DRY_RUN,
+    Advice,
+    Fault,
+    all_checks,
+    text_setting,
+)
+from reasondistill.cli import app
+from reasondistill.config import ModelSettings, OpenAISettings, load_pipeline
 from reasondistill.doctor import check, examine
 from reasondistill.doctor.examining import HOMES
 from reasondistill.errors import ConfigError, MissingDependencyError
+from reasondistill.models.server_checks import (
+    Listing,
+    ServedModel,
+    Server,
+    server_answers,
+    server_has_the_model,
+)
 from reasondistill.pipeline import Run
 from reasondistill.pipeline.preflight import needed_packages, packages, tracking, whole_models
 from reasondistill.runs.limits import allowed_losses, are_too_many_faulty
+from reasondistill.runs.memory import memory_allowed
+from reasondistill.sections import apply_override
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +105,107 @@ def test_a_stranger_adds_a_check_as_one_function(
     assert (nearly.stops, friday.stops) == (False, True)
     assert friday.remedy == "reasondistill run FILE --set name=monday"
     assert examined.faults == (nearly, friday)
+
+
+def test_a_fault_that_stops_nothing_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes behind it cannot be looked at, and nobody has said why."""
+    monkeypatch.setattr(checks, "_CHECKS", {})
+    stops = False
+
+    @checks.check(Run, "friday", cost="files", remedy="reasondistill list prompts")
+    def never_on_a_friday(run: Run) -> Iterator[Fault | Advice]:  # pyright: ignore[reportUnusedFunction]
+        """No run starts on a Friday."""
+        yield Fault(ConfigError("It is nearly Friday."), stops=stops)
+
+    written = {"prompt": "nowhere", "max_tokens": 9, "teachers": [{"model": str(tmp_path)}]}
+    job = planned(tmp_path, traces=written)
+    with pytest.raises(ConfigError, match="nowhere: no such file"):
+        list(examine(job, ["files"]))
+    with pytest.raises(ConfigError, match="nowhere: no such file"):
+        check(job, BEFORE_A_RUN)
+    stops = True
+    (friday,) = examine(job, ["files"])
+    assert friday.findings[0].text == "It is nearly Friday."
+
+
+def test_the_command_of_each_check_can_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = ROOT / "pipelines" / "gsm8k_sft.toml"
+    options = {option for one in get_group(app).commands["run"].params for option in one.opts}
+    for remedy in dict.fromkeys(one.remedy for one in all_checks()):
+        program, *words = shlex.split(remedy)
+        if program != "reasondistill":
+            continue
+        if words[:2] == ["run", "FILE"]:
+            given = dict(zip(words[2::2], words[3::2], strict=True))
+            assert set(given) <= options, remedy
+            load_pipeline(file, [two for one, two in pairwise(words) if one == "--set"])
+            continue
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, (remedy, done.exception)
+
+
+HOSTILE = ("x'; touch evil; '", "$(touch evil) `touch evil`", "[1]", "true", '"', "a\\b")
+
+
+@pytest.mark.parametrize("text", ["m", "<|im_end|>", *HOSTILE])
+def test_a_value_in_a_command_is_one_word_and_one_text(text: str) -> None:
+    """Servers name their models, and tokenizers their tokens, as they like."""
+    *command, value = shlex.split(text_setting("students.0.eos_token", text))
+    assert command == ["reasondistill", "run", "FILE", "--set"]
+    values: dict[str, Any] = {"students": [{}]}
+    apply_override(values, value)
+    assert values == {"students": [{"eos_token": text}]}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_name_that_a_server_gives_its_model_is_one_word_of_the_command(name: str) -> None:
+    server = Server(OpenAISettings())
+    server.answer = Listing("http://here/v1", 200, {"data": [{"id": name}]})
+    model = ModelSettings(model="m", sampler="openai")
+    served = ServedModel("[traces] teacher m", "traces.teachers.0", model, server)
+    (fault,) = server_has_the_model(served)
+    assert isinstance(fault, Fault) and fault.remedy is not None
+    assert len(shlex.split(fault.remedy)) == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "stops"),
+    [
+        (401, "Incorrect API key provided: sk-1.", True),
+        (401, "You have insufficient permissions. Missing scopes: api.model.read.", False),
+        (403, "Forbidden", False),
+    ],
+)
+def test_a_key_that_may_not_list_models_may_still_ask_them(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: str, stops: bool
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps({"error": {"message": body}}).encode())
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    monkeypatch.setenv("OPENAI_API_KEY", "not-a-key-of-anybody-1")
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.handle_request)
+        thread.start()
+        settings = OpenAISettings(base_url=f"http://127.0.0.1:{http.server_port}/v1")
+        model = ModelSettings(model="m", sampler="openai")
+        served = ServedModel("[traces] teacher m", "traces.teachers.0", model, Server(settings))
+        (told,) = server_answers(served)
+        thread.join()
+    assert isinstance(told, Fault) == stops
+    if isinstance(told, Fault):
+        assert told.stops and "refuses the key of OPENAI_API_KEY (401)" in str(told.error)
+    else:
+        assert "does not show its models to the key of OPENAI_API_KEY" in told.text
 
 
 def test_a_table_of_no_filter_stops_a_run_before_it_starts(tmp_path: Path) -> None:
@@ -182,3 +310,27 @@ def test_a_share_of_failures_is_counted_in_whole_samples() -> None:
     assert not are_too_many_faulty(4, 10)
     assert not are_too_many_faulty(5, 100)
     assert are_too_many_faulty(6, 100)
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "gib"),
+    [
+        ("0::/\n", {}, 16),
+        ("0::/\n", {"memory.max": "max"}, 16),
+        ("0::/job/step\n", {"job/step/memory.max": "max", "job/memory.max": "2147483648"}, 2),
+        ("4:cpu,memory:/pod\n0::/\n", {"memory/pod/memory.limit_in_bytes": "1073741824"}, 1),
+        ("4:memory:/pod\n", {"memory/memory.limit_in_bytes": "9223372036854771712"}, 16),
+        ("", {"memory.max": "4294967296"}, 4),
+        ("nonsense", {"memory.max": "not a number"}, 16),
+    ],
+)
+def test_the_memory_of_a_container_or_a_job_is_what_it_was_given(
+    tmp_path: Path, own: str, files: dict[str, str], gib: float
+) -> None:
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal:       16777216 kB\nMemFree: 1 kB\n")
+    (tmp_path / "proc" / "self" / "cgroup").write_text(own)
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(f"{text}\n")
+    assert memory_allowed(tmp_path / "proc", tmp_path / "groups") == gib * 2**30

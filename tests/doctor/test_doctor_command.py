@@ -48,7 +48,7 @@ def test_each_fault_has_its_name_and_a_command_that_mends_it(workplace: Path, ti
     sets = [*with_student(tiny), "--set", "students.0.max_length=20"]
     said = run(workplace, "doctor", "small.toml", *sets, "--no-weights", code=2)
     assert "too-long [students] s: " in said
-    assert "$ reasondistill run small.toml --set 'students.0.max_length=40'" in said
+    assert "$ reasondistill run small.toml --set students.0.max_length=40" in said
     assert "checks that load models were not made" in said
     value = as_json(workplace, "small.toml", *sets)
     (fault,) = [one for one in value["checks"] if one["found"]]
@@ -75,6 +75,21 @@ def test_a_dry_run_refuses_what_the_run_refuses(workplace: Path) -> None:
     assert "2-traces: made from other settings: sampling.temperature was" in told
     said = run(workplace, "doctor", "small.toml", *hotter[2:], code=2)
     assert "other-settings" in said and "sampling.temperature" in said
+
+
+def test_a_dry_run_refuses_a_damaged_stage_as_the_run_does(workplace: Path) -> None:
+    run(workplace, "run", "small.toml", "--until", "problems")
+    problems = workplace / "runs" / "small" / "1-problems" / "problems.jsonl"
+    whole = problems.read_bytes()
+    command = ("run", "small.toml", "--only", "problems")
+    for content, words in ((whole[:-3], "damaged: it has"), (whole[::-1], "damaged: bytes 0 to")):
+        problems.write_bytes(content)
+        os.utime(problems, (1, 1))
+        for more in ((), ("--dry-run",)):
+            assert words in run(workplace, *command, *more, code=2)
+    problems.write_bytes(whole[:-3])
+    said = run(workplace, "doctor", "small.toml", "--no-weights", code=2)
+    assert "$ reasondistill repair runs/small" in said
 
 
 def test_a_dry_run_says_what_grows_and_what_is_made_anew(workplace: Path) -> None:

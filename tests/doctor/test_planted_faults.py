@@ -19,11 +19,11 @@ from tiny_model import make_tiny_model, make_tokenizer
 from reasondistill.checks import COSTS, Advice, Finding, all_checks
 from reasondistill.cli import console, doctoring
 from reasondistill.config import Cluster, make_pipeline
-from reasondistill.doctor import batches_in, examine
+from reasondistill.doctor import batches_in, examine, subjects
 from reasondistill.doctor.subjects import student_cases
 from reasondistill.pipeline import Run
 from reasondistill.pipeline.preflight import revisions_are_pinned
-from reasondistill.records import SuspectGold
+from reasondistill.records import Example, Message, SuspectGold
 from reasondistill.runs.store import Identity, finish_stage, open_stage, write_records
 from reasondistill.stages.students.batch import Batch, batch_of
 
@@ -326,6 +326,10 @@ def batch_that_cannot_be_dealt(run: Planted) -> None:
     run.cluster = {"train": {"processes": 3}}
 
 
+def two_nodes_on_ray(run: Planted) -> None:
+    run.cluster = {"kind": "ray", "stages": {"students": {"nodes": 2}}}
+
+
 def server_of_a_tracker(run: Planted) -> None:
     (run.folder / "wandb").mkdir()
     (run.folder / "wandb" / "settings").write_text("[default]\nbase_url = https://evil.example\n")
@@ -478,6 +482,7 @@ FAULTS: dict[str, list[Callable[[Planted], None]]] = {
     "model-of-log-probs": [no_scorer],
     "filters": [no_filter],
     "student-settings": [muon_under_lora],
+    "launcher": [two_nodes_on_ray],
     "training-processes": [batch_that_cannot_be_dealt],
     "tracking": [server_of_a_tracker],
     "sources": [field_that_is_not_there],
@@ -518,10 +523,130 @@ def test_a_planted_fault_is_found_by_its_name(planted: Planted, name: str) -> No
     assert all(finding.text and finding.remedy for finding in findings)
 
 
+def test_a_source_whose_rows_are_all_set_aside_is_told_before_the_run(planted: Planted) -> None:
+    planted.rows([("6 + 7?", ""), ("6 + 8?", "")])
+    (fault,) = found(planted, "sources")
+    assert fault.stops and "all 2 rows are set aside: no answer (2)" in fault.text
+    planted.rows([("6 + 7?", "")] * 200)
+    (fault,) = found(planted, "sources")
+    assert not fault.stops and "the first 100 rows are set aside" in fault.text
+    planted.rows([("6 + 7?", ""), ("6 + 8?", "14")])
+    assert found(planted, "sources") == []
+
+
+def test_ends_that_are_no_tokens_are_told_and_break_nothing(planted: Planted) -> None:
+    model = planted.folder / "odd"
+    shutil.copytree(planted.models.ends_otherwise(), model)
+    values = {"eos_token_id": [10**12, -3]}
+    (model / "generation_config.json").write_text(json.dumps(values))
+    planted.teacher_is(model)
+    (fault,) = found(planted, "turn-end")
+    assert "texts end at" in fault.text and f"id {10**12}" in fault.text
+
+
+def test_what_stands_in_for_examples_stops_no_run_by_its_length(planted: Planted) -> None:
+    rows_that_are_cut(planted)
+    (fault,) = found(planted, "too-long")
+    assert fault.is_fault and not fault.stops
+    planted.student_is(max_length=4000)
+    rows_beyond_the_context(planted)
+    (fault,) = found(planted, "row-beyond-context")
+    assert fault.is_fault and not fault.stops
+
+
+def test_a_run_stops_where_all_of_its_examples_are_too_long_and_not_where_some_are(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_that_are_cut(planted)
+    for stage in ("problems", "traces", "verdicts"):
+        planted.finished(stage)
+    place = planted.run().stage("examples")
+    open_stage(place, Identity("examples", 1, {}, {}))
+    turns = (
+        Message(role="user", content="How much is 6 + 7?"),
+        Message(role="assistant", content=f"<think>\n{'6 + 7 is 13. ' * 20}\n</think>\n\n13"),
+    )
+    rows = [
+        Example(
+            id=f"{number}:0",
+            problem_id=str(number),
+            trace_id=f"{number}:0",
+            messages=turns,
+            tokens=9,
+            split="train",
+        )
+        for number in range(3)
+    ]
+    write_records(place / "examples.jsonl", rows)
+    finish_stage(place, counts={"in": 10, "out": 3}, seconds=1.0)
+    (fault,) = found(planted, "too-long")
+    assert fault.stops and "3 of 3 examples" in fault.text
+    monkeypatch.setattr(subjects, "_EXAMPLES", 2)
+    (fault,) = found(planted, "too-long")
+    assert not fault.stops and "2 of 2 examples" in fault.text
+
+
+def test_students_that_need_another_look_get_one(planted: Planted) -> None:
+    alike = planted.values["students"][0] | {"baselines": []}
+    live = {"method": "kd", "teacher": str(planted.models.sound)}
+    planted.values["traces"]["logprobs"] = 16
+    planted.values["students"] = [
+        alike,
+        alike | {"name": "same", "learning_rate": 1e-3, "batch_size": 8},
+        alike | {"name": "large", "max_steps": 10, "batch_size": 1 << 30},
+        alike | {"name": "stored", "method": "topk_kd"},
+        alike | live | {"name": "live"},
+    ]
+    planted.cluster = {"train": {"micro_batch_size": 1 << 30}}
+    names = [case.student.name for case in student_cases(planted.run())]
+    assert names == ["s", "large", "stored", "live"]
+
+
+def test_a_student_that_cannot_be_looked_at_hides_no_other(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = planted.values["students"][0]
+    broken = sound | {"name": "broken", "chat_template": str(planted.folder / "nowhere.jinja")}
+    planted.values["students"] = [broken, sound]
+    examined = list(examine(planted.run(), set(COSTS) - {"weights"}))
+    assert [batch.whose for batch in batches_in(examined)] == ["[students] s"]
+    assert "overlap" in {one.check.name for one in examined}
+    monkeypatch.setattr(console.out, "width", 200)
+    with console.out.capture() as captured:
+        doctoring.print_examined(examined, "", "small.toml", 1.5)
+    assert captured.get().count("nowhere.jinja") == 1
+    assert captured.get().splitlines()[-1].startswith("1 wrong · ")
+
+
+def test_a_teacher_counts_in_the_memory_that_a_training_takes(planted: Planted) -> None:
+    def grow(place: Path) -> None:
+        (place / "model.safetensors").unlink()
+        config = json.loads((place / "config.json").read_text())
+        (place / "config.json").write_text(json.dumps(config | HUGE))
+
+    teacher = planted.models.changed("huge-teacher", grow)
+    planted.student_is(method="kd", teacher=str(teacher))
+    (fault,) = found(planted, "memory")
+    assert fault.is_fault and not fault.stops and "its teacher beside it" in fault.text
+    planted.student_is(method="topk_kd", teacher=None)
+    planted.values["traces"]["logprobs"] = 16
+    assert found(planted, "memory") == []
+
+
+def test_weights_beyond_the_memory_of_this_machine_are_not_loaded(planted: Planted) -> None:
+    more_than_the_machine(planted)
+    (told,) = found(planted, "finite-weights")
+    assert not told.is_fault and "do not go into the memory of this machine" in told.text
+    assert found(planted, "head") == found(planted, "packing") == []
+
+
 def test_models_of_the_hub_without_a_revision_are_told_and_are_no_fault(planted: Planted) -> None:
     planted.student_is(base="org/base")
     planted.teacher_is(Path("org/teacher"))
-    (teacher, student) = revisions_are_pinned(planted.run())
+    judge = {"model": "org/judge"}
+    planted.values["verdicts"] = {"judge": judge}
+    (teacher, judge_told, student) = revisions_are_pinned(planted.run())
+    assert isinstance(judge_told, Advice) and "org/judge" in judge_told.text
     assert isinstance(teacher, Advice) and isinstance(student, Advice)
     assert teacher.remedy == "reasondistill run FILE --set traces.teachers.0.revision=COMMIT"
     assert student.remedy == "reasondistill run FILE --set students.0.revision=COMMIT"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from foreign_logs_kit import (
+    inspect_header,
     inspect_sample,
     lighteval_row,
     lm_eval_row,
@@ -268,6 +269,39 @@ def test_problems_with_other_numbers_of_samples_are_refused_by_name(tmp_path: Pa
         compared(path, path)
 
 
+def test_a_problem_without_its_first_epoch_is_read_by_the_first_that_is_there(
+    tmp_path: Path,
+) -> None:
+    ours, theirs = entrants(
+        write_inspect(tmp_path / "a.eval", [inspect_sample(1, 3, "C"), inspect_sample(1, 2, "C")]),
+        write_inspect(tmp_path / "b.eval", [inspect_sample(1, 2, "I"), inspect_sample(1, 3, "I")]),
+    )
+    (flip,) = compare([ours], [theirs]).flips["sums"]
+    (read,) = read_flips(ours, theirs, "sums", [flip], "match")
+    assert read.answers == ("2", "2") and (flip.ours, flip.theirs) == (1.0, 0.0)
+
+
+def test_a_folder_with_logs_of_two_models_is_not_taken_for_one_of_them(tmp_path: Path) -> None:
+    for task, model in (("sums", "org/strong"), ("maths", "org/weak")):
+        samples = [inspect_sample(1, 1, "C")]
+        of_task = inspect_header(samples)["eval"] | {"task": task, "model": model}
+        write_inspect(tmp_path / "both" / f"{task}.eval", samples, eval=of_task)
+    with pytest.raises(ConfigError, match=r"maths\.eval is of org/weak, sums\.eval of org/strong"):
+        find_logs(tmp_path / "both")
+    (tmp_path / "both" / "maths.eval").unlink()
+    (tmp_path / "both" / "folder.eval").mkdir()
+    assert list(find_logs(tmp_path / "both")) == ["sums"]
+
+
+def test_a_path_with_an_equals_sign_is_a_path_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_lm_eval(Path("lr=3"), {"none": [1.0]})
+    assert parse_entrant("lr=3", Path("runs")).label == "toy/lr=3"
+    assert parse_entrant("a=lr=3", Path("runs")).label == "a"
+
+
 # ---- lighteval -----------------------------------------------------------------------------------
 
 
@@ -292,6 +326,18 @@ def test_details_of_lighteval_have_as_many_samples_as_their_metric(tmp_path: Pat
     assert compared(*paths, "maj@n").differences[0].k == 1
     with pytest.raises(ConfigError, match=r"--metric pass@k:k=2: .*0\.1 is no share"):
         compared(*paths, "pass@k:k=2")
+
+
+def test_the_first_samples_of_two_logs_are_independent(tmp_path: Path) -> None:
+    """`power --like` takes as many of each as the shortest benchmark has; with the right ones at
+    the same places in both, two models that have nothing in common would agree.
+    """
+    half = [lighteval_row(number, {"avg@n:n=4": 0.5}, 4) for number in range(400)]
+    paths = [write_lighteval(tmp_path / name, half) for name in "ab"]
+    ours, theirs = (the_scores(path, "avg@n:n=4") for path in paths)
+    assert set(ours.sum(1).tolist()) == {2}
+    assert abs(float((ours[:, 0] == theirs[:, 0]).mean()) - 0.5) < 0.15
+    assert (the_scores(paths[0], "avg@n:n=4") == ours).all()
 
 
 def test_a_mean_of_more_samples_than_there_are_is_refused(tmp_path: Path) -> None:
@@ -461,3 +507,45 @@ def test_whatever_is_cut_off_or_overwritten_ends_in_one_of_our_errors(tmp_path: 
                     refused += 1
         path.write_bytes(whole)
     assert refused > 200
+
+
+def test_a_number_beyond_all_bounds_is_no_score_and_no_mean(tmp_path: Path) -> None:
+    rows = [lm_eval_row(1, {"em": 10**400}), lm_eval_row(2, {"em": 1})]
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    with pytest.raises(StageError, match="em,none: a number beyond all bounds"):
+        compared(path, path)
+    said = {"results": {"sums": {"exact_match,none": 10**400}}}
+    path = write_lm_eval(tmp_path / "b", {"none": [1.0, 0.0]}, results=said)
+    assert compared(path, path).notes == []
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_the_standard_library_unpacks_without_an_end_is_not_unpacked(
+    tmp_path: Path, packing: int
+) -> None:
+    path = write_inspect(tmp_path / "a.eval", [inspect_sample(1, 1, "C")])
+    with zipfile.ZipFile(path, "a", packing) as archive:
+        archive.writestr("samples/2_epoch_1.json", json.dumps(inspect_sample(2, 1, "C")))
+    with pytest.raises(DataError, match=rf"2_epoch_1\.json: packed by method {packing} of zip"):
+        compared(path, path)
+
+
+def test_a_metric_with_an_endless_name_is_refused(tmp_path: Path) -> None:
+    name = "-pass@k:" * 2_000 + "&" * 16_000
+    path = write_lighteval(tmp_path / "a", [lighteval_row(1, {name: 1.0})])
+    with pytest.raises(DataError, match=r"parquet:1: a metric with a name of 32,000 characters"):
+        compared(path, path)
+
+
+def test_a_key_in_the_settings_of_a_log_is_not_shown(tmp_path: Path) -> None:
+    inside = {"config": {"model_args": "model=x,api_key=abcdef1234567890zz"}}
+    own = {"config": {"model_args": {"model": "y", "api_key": "Qwertz7890Secret"}}}
+    ours = write_lm_eval(tmp_path / "a", {"none": [1.0]}, results=inside)
+    theirs = write_lm_eval(tmp_path / "b", {"none": [0.0]}, results=own)
+    written = tmp_path / "out.json"
+    done = CliRunner().invoke(
+        app, ["compare", str(ours), str(theirs), "--out", str(written)], env={"COLUMNS": "200"}
+    )
+    for text in (done.stdout, written.read_text()):
+        assert "abcdef1234567890zz" not in text and "Qwertz7890Secret" not in text
+        assert "model=x,api_key=***" in text and "model_args.api_key" in text

@@ -374,9 +374,36 @@ def foresee(
     keep_old: bool = False,
     beside: Container[str] = (),
 ) -> Foreseen:
-    """What `open_stage` would do with a folder; nothing is changed. Raises DriftError as it
-    does.
+    """What `open_stage` would do with a folder; nothing is changed. Raises DriftError as it does,
+    and DataError for a finished folder with a file that is missing or has another size; the content
+    is only read when the folder is opened.
     """
+    found = _foreseen(
+        folder,
+        identity,
+        grows=grows,
+        has_grown=has_grown,
+        derived=derived,
+        remade=remade,
+        keep_old=keep_old,
+        beside=beside,
+    )
+    if found.state == "complete" and found.before is not None:
+        check_sizes(folder, found.before)
+    return found
+
+
+def _foreseen(
+    folder: Path,
+    identity: Identity,
+    *,
+    grows: tuple[str, ...],
+    has_grown: HasGrown,
+    derived: bool,
+    remade: bool,
+    keep_old: bool,
+    beside: Container[str],
+) -> Foreseen:
     if folder.exists() and not folder.is_dir():
         raise DriftError(
             f"{folder}: is a file, where a run folder is needed. Choose another name, or "

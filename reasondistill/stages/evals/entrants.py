@@ -23,6 +23,7 @@ from reasondistill.runs import layout
 from reasondistill.runs.graded import read_graded
 from reasondistill.runs.layout import CellFolder
 from reasondistill.runs.unpacking import opened
+from reasondistill.secrets import cleaned_setting
 from reasondistill.stages.evals.outcomes import Sheet, read_problems, read_sheet
 from reasondistill.stages.evals.settings import flat, settings_of
 
@@ -107,9 +108,10 @@ def parse_entrant(text: str, runs: Path) -> Entrant:
 
 
 def _label_and_place(text: str) -> tuple[str, str]:
-    label, is_named, place = text.rstrip("/").partition("=")
-    if not is_named or "/" in label or not label:
-        label = place = text.rstrip("/")
+    whole = text.rstrip("/")
+    label, is_named, place = whole.partition("=")
+    if not is_named or "/" in label or not label or Path(whole).exists():
+        return whole, whole
     return label, place
 
 
@@ -242,13 +244,16 @@ class LogEntrant:
     ) -> Mapping[str, FirstSample]:
         samples: dict[str, FirstSample] = {}
         for row in self.logs[benchmark].rows():
-            if row.sample == 0 and row.problem in wanted and metric in row.marks:
+            # The first that is there: it need not be that of the first epoch.
+            is_new = row.problem in wanted and row.problem not in samples
+            if is_new and metric in row.marks:
                 text = next(iter(row.texts or ()), "")
                 samples[row.problem] = FirstSample(row.taken, text)
         return samples
 
     def settings(self, benchmark: str) -> Mapping[str, str]:
-        return dict(flat(self.logs[benchmark].settings()))
+        settings = flat(self.logs[benchmark].settings())
+        return {name: cleaned_setting(name, value) for name, value in settings}
 
     def notes(self, benchmark: str, metric: str | None) -> Sequence[str]:
         return self.survey(benchmark).notes(metric or "")

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reasondistill.checks import Advice, Fault, Found, check
+from reasondistill.checks import Advice, Fault, Found, check, setting, text_setting
+from reasondistill.config import SampledModel
 from reasondistill.errors import ConfigError, ReasonDistillError, StageError
 from reasondistill.models.at_hand import generation_ends
 from reasondistill.models.context import context_of
+from reasondistill.models.shapes import ModelShape, configured_folder, shape_of
 from reasondistill.models.templates import check_prompt, check_worked_examples, end_of_turn
 from reasondistill.models.vocabulary import matched_tokenizers
+from reasondistill.models.weights import read_config
+from reasondistill.runs.memory import memory_allowed
 from reasondistill.stages.students.cases import StudentCase
 from reasondistill.stages.students.footprint import (
     device_here,
@@ -23,6 +27,7 @@ from reasondistill.stages.students.footprint import (
     memory_words,
     plan_of,
     require_room,
+    start_shape,
     ways_to_less,
 )
 from reasondistill.stages.students.rendering import check_rendering
@@ -33,7 +38,7 @@ _TOO_LONG_SHARE = 0.05
 
 
 def _set(case: StudentCase, key: str, value: str) -> str:
-    return f"reasondistill run FILE --set '{case.key}.{key}={value}'"
+    return setting(f"{case.key}.{key}", value)
 
 
 # ---- the template --------------------------------------------------------------------------------
@@ -43,7 +48,7 @@ def _set(case: StudentCase, key: str, value: str) -> str:
     StudentCase,
     "student-question",
     cost="tokens",
-    remedy="reasondistill copy think ./prompts/think.toml",
+    remedy="reasondistill copy think",
 )
 def question_comes_through(case: StudentCase) -> None:
     """A question comes whole through the student's chat template, and what a prompt shows with
@@ -101,7 +106,7 @@ def turns_end_as_it_learns(case: StudentCase) -> Iterator[Fault]:
         f"{tokenizer.eos_token!r} (a base model's own end of text, perhaps, under an instruct "
         "model's template). Whoever serves it as a chat waits for the other one: endless texts."
     )
-    yield Fault(fault, _set(case, "eos_token", end), stops=False)
+    yield Fault(fault, text_setting(f"{case.key}.eos_token", end), stops=False)
 
 
 def _ends_of(case: StudentCase) -> set[int]:
@@ -121,10 +126,13 @@ def _ends_of(case: StudentCase) -> set[int]:
     cost="tokens",
     remedy="reasondistill run FILE --set 'examples.filters={language = {}}'",
 )
-def examples_become_rows(case: StudentCase) -> None:
+def examples_become_rows(case: StudentCase) -> Iterator[Fault]:
     """The student's tokenizer gives its examples back as they are written."""
-    if isinstance(case.tried, ReasonDistillError):
-        raise case.tried
+    if not isinstance(case.tried, ReasonDistillError):
+        return
+    # Among all of them these may be few; what is no matter of a share ends a training at once.
+    is_a_share = isinstance(case.tried, StageError)
+    yield Fault(case.tried, stops=not (is_a_share and case.are_real and not case.are_all))
 
 
 @check(
@@ -149,7 +157,7 @@ def few_are_too_long(case: StudentCase) -> Iterator[Fault | Advice]:
     yield Fault(
         StageError(text),
         _set(case, "max_length", str(2 * case.student.max_length)),
-        stops=dropped == seen,
+        stops=dropped == seen and case.are_all,
     )
 
 
@@ -169,7 +177,8 @@ def rows_fit_the_context(case: StudentCase) -> Iterator[Fault]:
         f"{case.whose}: a row has {longest:,} tokens, and the model's context is {limit:,}. Lower "
         "max_length, or raise max_position_embeddings (and rope_theta)."
     )
-    yield Fault(fault, _set(case, "max_length", str(limit)))
+    # A reference solution stands in for traces, which may be shorter.
+    yield Fault(fault, _set(case, "max_length", str(limit)), stops=case.are_real)
 
 
 def _reach(case: StudentCase) -> int | None:
@@ -247,7 +256,7 @@ def teacher_ends_as_the_student(case: StudentCase) -> Iterator[Fault]:
         f"student's texts end with {tokenizer.eos_token!r}: it would learn from the teacher to go "
         "on there, and write endless texts."
     )
-    yield Fault(fault, _set(case, "eos_token", end), stops=False)
+    yield Fault(fault, text_setting(f"{case.key}.eos_token", end), stops=False)
 
 
 # ---- the machine ---------------------------------------------------------------------------------
@@ -259,11 +268,15 @@ def disk_has_room(case: StudentCase) -> None:
     plan = plan_of(case.student, case.train, snapshots=case.snapshots)
     if plan is None or not case.is_local:
         return
-    place = case.folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
     # How many steps there are is not known without the examples: what surely comes counts.
-    require_room(case.student.name, plan, place, case.student.max_steps or 1)
+    require_room(case.student.name, plan, standing(case.folder), case.student.max_steps or 1)
+
+
+def standing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 @check(
@@ -279,29 +292,46 @@ def memory_is_enough(case: StudentCase) -> Iterator[Fault]:
     plan = plan_of(case.student, case.train, snapshots=case.snapshots)
     if plan is None or not case.is_local:
         return
-    room = memory_here(is_gpu=device_here().is_gpu)
-    if plan.memory <= room:
+    room, of_teacher = memory_here(is_gpu=device_here().is_gpu), 0.0
+    if case.learns_live:
+        of_teacher = teacher_memory(case.teacher)
+    if plan.memory + of_teacher <= room:
         return
+    beside = ""
+    if of_teacher:
+        beside = f", its teacher beside it {gib(of_teacher)}"
     fault = StageError(
-        f"[students] {case.student.name}: training it takes {memory_words(plan)}, and there are "
-        f"{gib(room)} here. Less is taken by: {ways_to_less(case.student, case.train)}."
+        f"[students] {case.student.name}: training it takes {memory_words(plan)}{beside}, and "
+        f"there are {gib(room)} here. Less is taken by: {ways_to_less(case.student, case.train)}."
     )
     yield Fault(fault, _set(case, "lora", "{}"), stops=False)
 
 
+def teacher_memory(teacher: SampledModel | None) -> float:
+    """Bytes of the weights of a teacher in memory beside the student; 0 where there is none, or
+    nobody says how many they are (quantised ones have fewer bytes than parameters).
+    """
+    if teacher is None:
+        return 0.0
+    folder = configured_folder(teacher.model, teacher.revision)
+    if folder is not None and read_config(folder).get("quantization_config"):
+        return 0.0
+    shape = shape_of(teacher.model, teacher.revision)
+    if shape is None:
+        return 0.0
+    return shape.parameters * (2.0 if device_here().is_gpu else 4.0)
+
+
 def memory_here(*, is_gpu: bool) -> float:
-    """Bytes of memory that this machine has, or its first GPU; infinite where nobody says."""
+    """Bytes of memory that this machine gives us, or its first GPU has; infinite where nobody
+    says.
+    """
     if is_gpu:
         import torch
 
         if torch.cuda.is_available():
             return float(torch.cuda.get_device_properties(0).total_memory)
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemTotal:"):
-                return float(line.split()[1]) * 1024
-    return float("inf")
+    return memory_allowed()
 
 
 # ---- the model -----------------------------------------------------------------------------------
@@ -327,9 +357,15 @@ def adapter_can_be_merged(case: StudentCase) -> Found | None:
 
 
 @check(StudentCase, "finite-weights", cost="weights", remedy="hf download MODEL --force-download")
-def weights_are_numbers(case: StudentCase) -> None:
+def weights_are_numbers(case: StudentCase) -> Iterator[Advice]:
     """The weights that a student starts from can be loaded, and are numbers."""
-    if _can_load(case):
+    if not _goes_in(start_shape(case.student)):
+        yield Advice(
+            f"{case.whose}: its weights do not go into the memory of this machine; they, its head "
+            "and its packing are not looked at here.",
+            "reasondistill doctor FILE --no-weights",
+        )
+    elif _can_load(case):
         from reasondistill.stages.students.bases import require_finite
 
         require_finite(case.model, case.whose)
@@ -380,10 +416,19 @@ def packed_rows_stay_apart(case: StudentCase) -> Found | None:
 
 
 def _can_load(case: StudentCase) -> bool:
-    """Whether there are weights here to be loaded, or a shape to make them from."""
-    if case.tokenizer is None:
+    """Whether there are weights here to be loaded, or a shape to make them from, and they go into
+    memory.
+    """
+    if case.tokenizer is None or not _goes_in(start_shape(case.student)):
         return False
     return case.student.architecture is not None or case.config is not None
+
+
+def _goes_in(shape: ModelShape | None) -> bool:
+    """Whether weights of this shape, in float32, go into the memory of this machine, as far as that
+    is known: who tries it is killed without a word.
+    """
+    return shape is None or 4 * shape.parameters < memory_here(is_gpu=False)
 
 
 @check(
@@ -392,18 +437,26 @@ def _can_load(case: StudentCase) -> bool:
     cost="weights",
     remedy="reasondistill run FILE --set students.0.method=topk_kd --set traces.logprobs=16",
 )
-def losses_know_the_teachers_head(case: StudentCase) -> None:
+def losses_know_the_teachers_head(case: StudentCase) -> Iterator[Advice]:
     """The teacher in memory can be loaded beside the student, and what losses make of its output
     head are its own logits.
     """
-    learns_live = case.student.distils() and case.student.method_settings().stored_tokens is None
-    if not learns_live or case.teacher_tokenizer is None or not case.rows:
+    if not case.learns_live or case.teacher_tokenizer is None or not case.rows:
+        return
+    assert case.teacher is not None
+    # Where a CPU trains, loading it refuses what does not go in.
+    is_elsewhere = device_here().is_gpu or not case.is_local
+    if is_elsewhere and not _goes_in(shape_of(case.teacher.model, case.teacher.revision)):
+        yield Advice(
+            f"{case.whose}: its teacher {case.teacher.model} does not go into the memory of this "
+            "machine; its head is not looked at here.",
+            "reasondistill doctor FILE --no-weights",
+        )
         return
     import torch
 
     from reasondistill.stages.students.distilling.teacher import load_teacher
 
-    assert case.teacher is not None
     teacher = load_teacher(
         case.teacher.model,
         case.teacher.revision,

@@ -28,9 +28,10 @@ class StudentCase:
     """A student with all that it starts from; of one that goes on from another one `student` has
     that one's base and tokenizer. `key` is where it stands in the file, `folder` where it will be.
 
-    `examples` are some of those that it learns from, or stand-ins where there are none yet
-    (`are_real`). `thinks` says whether its teacher may write reasoning. `teacher` is whose
-    distributions it learns, `is_local` whether it is trained on this machine.
+    `examples` are some of those that it learns from (`are_all`: every one of them), or stand-ins
+    where there are none yet (not `are_real`). `thinks` says whether its teacher may write
+    reasoning. `teacher` is whose distributions it learns, `is_local` whether it is trained on this
+    machine.
     """
 
     key: str
@@ -38,6 +39,7 @@ class StudentCase:
     prompt: NamedPrompt
     examples: Sequence[Example] = ()
     are_real: bool = False
+    are_all: bool = False
     thinks: bool = False
     train: TrainSettings = field(default_factory=TrainSettings)
     folder: Path = Path()
@@ -52,6 +54,11 @@ class StudentCase:
         if self.student.base is not None:
             start = f"base = {self.student.base!r}"
         return f"[students] {self.student.name} {start}"
+
+    @property
+    def learns_live(self) -> bool:
+        """Whether it learns from a teacher that is in memory beside it."""
+        return self.student.distils() and self.student.method_settings().stored_tokens is None
 
     @property
     def _tokenizer_source(self) -> str | None:
