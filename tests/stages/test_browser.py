@@ -272,11 +272,11 @@ def test_katex_is_as_it_was_published_and_carries_its_licence(folder: Path) -> N
     katex = Path(str(package.__file__)).parent / "katex"
     listed = dict(reversed(line.split()) for line in (katex / "sums.txt").open() if line[0] != "#")
     here = {str(path.relative_to(katex)) for path in katex.rglob("*") if path.is_file()}
-    assert here - {"sums.txt"} == set(listed)
+    assert here - {"sums.txt", "OFL.txt"} == set(listed)
     for name, digest in listed.items():
         assert hashlib.sha256((katex / name).read_bytes()).hexdigest() == digest, name
     script = (folder / "katex.js").read_text()
-    assert "The MIT License" in script[:200]
+    assert "The MIT License" in script[:200] and "SIL OPEN FONT LICENSE" in script[:6000]
     assert "url(fonts/" not in script and script.count("font/woff2;base64,") == 11
 
 

@@ -85,13 +85,14 @@ def _style() -> str:
 
 @cache
 def katex_script() -> bytes:
-    """KaTeX with its licence, which every copy carries, and with its style, which pages apply when
+    """KaTeX with its licences, which every copy carries, and with its style, which pages apply when
     they load it.
     """
     licence = (_HERE / "katex" / "LICENSE").read_text(encoding="utf-8")
+    of_fonts = (_HERE / "katex" / "OFL.txt").read_text(encoding="utf-8")
     script = (_HERE / "katex" / "katex.min.js").read_text(encoding="utf-8")
     style = json.dumps(katex_style())
-    return f"/* KaTeX. {licence}*/\n{script}\nconst katexStyle = {style};\n".encode()
+    return f"/* KaTeX. {licence}\n{of_fonts}*/\n{script}\nconst katexStyle = {style};\n".encode()
 
 
 def katex_style() -> str:
