@@ -38,7 +38,7 @@ def render_browser(*, title: str, run: str, index: str, report: str) -> bytes:
     if report:
         back = f'<a href="{text(report)}">Report</a>'
     body = (_HERE / "page" / "body.html").read_text(encoding="utf-8")
-    body = body.replace("TITLE", text(cleaned(title))).replace("REPORT", back)
+    body = body.replace("REPORT", back).replace("TITLE", text(cleaned(title)))
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
