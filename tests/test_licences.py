@@ -58,7 +58,7 @@ def test_a_licence_is_read_in_each_of_the_ways_in_which_it_is_declared(
     done = licences(a_package(tmp_path, "thing", *lines))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"thing 1.0: {licence}\n")
-    assert "\nkatex 0.19.1: MIT (" in done.stdout
+    assert "\nkatex 0.19.1: MIT (" in done.stdout and "\nkatex's fonts: OFL-1.1 (" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,12 @@ import json
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -25,7 +28,7 @@ from typing import Any
 import numpy as np
 import pytest
 from chromium import Chromium, Page, chromium_path
-from fake_run import fake_run
+from fake_run import fail_samples, fake_run
 from test_report import change_trace
 from test_report import make as make_report
 from test_report_hostile import PAYLOADS
@@ -38,6 +41,7 @@ from reasondistill.models.topk import Source, TopKWriter
 from reasondistill.records import Problem, SuspectGold, Trace
 from reasondistill.runs.store import read_records, write_records
 from reasondistill.stages.report.browser import count_traces, serve_browser, write_browser
+from reasondistill.stages.report.browser import folder as folder_module
 from reasondistill.stages.report.browser import words as words_module
 from reasondistill.stages.report.browser.words import WordIndex, words_of
 
@@ -216,6 +220,38 @@ def test_an_index_that_was_set_down_in_parts_is_the_same(monkeypatch: pytest.Mon
     assert [word for word, _ in whole] == sorted(dict(whole), key=words_module.place)
 
 
+def test_words_are_those_of_every_script() -> None:
+    assert words_of("The \\frac{1}{2}-hour, IT'S 3.5") == {
+        *("the", "frac", "1", "2", "hour", "it", "s", "3", "5")
+    }
+    # Arabic comma, danda, Hebrew hyphen and Greek semicolon end a word; a sign of power is none.
+    assert words_of("كتاب، قلم। बेटा। ירח־לבן λόγος· x²") == {
+        *("كتاب", "قلم", "बेटा", "ירח", "לבן", "λόγος", "x")
+    }
+    assert words_of("ﾃｽﾄ 鲸鱼 ไทย") == {"ﾃｽﾄ", "鲸", "鱼", "ไ", "ท", "ย"}
+
+
+def test_of_more_names_than_anybody_picks_from_the_rest_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_run(tmp_path, problems=4, until="verdicts")
+    edit_lines(
+        run / "3-verdicts/verdicts.jsonl",
+        lambda number, row: row | {"grade": row["grade"] | {"reason": f"reason {number}"}},
+    )
+    monkeypatch.setattr(folder_module, "_MOST_NAMES", 3)
+    files = Files(make(run))
+    assert files.column("reason")[:8] == [
+        *("reason 0", "reason 1", "reason 2"),
+        *["one of many others"] * 5,
+    ]
+
+
+def test_a_title_is_no_place_for_links(tmp_path: Path) -> None:
+    page = (make(fake_run(tmp_path, problems=2, until="verdicts"), "REPORT") / "index.html").open()
+    assert "<h1>REPORT <small>" in page.read()
+
+
 def test_the_same_run_makes_the_same_bytes(run: Path, folder: Path, tmp_path: Path) -> None:
     write_browser(run, tmp_path, title="Demo")
     for path in folder.iterdir():
@@ -233,10 +269,11 @@ def test_half_signs_and_what_is_no_number_spoil_nothing(tmp_path: Path) -> None:
 
     def plant(number: int, row: dict[str, Any]) -> dict[str, Any]:
         written = {"reasoning": "a\ud83db", "seconds": float("nan")}
-        return row | {"completion": row["completion"] | written}
+        return row | {"completion": row["completion"] | written, "model": "a\u202eb"}
 
     edit_lines(run / "2-traces/traces.jsonl", plant)
     row = Files(make(run)).rows("texts")[0]
+    assert row["shown"]["model"] == "a‹U+202E›b"
     completion = row["trace"]["completion"]
     assert (completion["reasoning"], completion["seconds"]) == ("a\ud83db", None)
     assert row["shown"]["reasoning"] == "a‹U+D83D›b"
@@ -266,32 +303,50 @@ def test_a_run_at_work_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     assert files.index["problems"]["id"][0].startswith("gsm_symbolic/train/")
 
 
+def test_traces_that_workers_are_drawing_are_shown(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, problems=4, until="verdicts")
+    path = run / "2-traces/traces.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    verdicts = run / "3-verdicts/verdicts.jsonl"
+    verdicts.write_text("".join(verdicts.read_text().splitlines(keepends=True)[:2]))
+    path.write_text("".join(lines[:2]))
+    for worker, own in (("w0-a1b2", lines[2:5]), ("w1-c3d4", lines[5:])):
+        part = run / "2-traces/parts/00001" / worker
+        part.mkdir(parents=True)
+        (part / "traces.jsonl").write_text("".join(own))
+    assert count_traces(run) == 8
+    files = Files(make(run))
+    traces = [row["trace"] for row in files.rows("texts") if "trace" in row]
+    assert traces == [json.loads(line) for line in lines]
+    assert files.column("outcome").count("not graded") == 6
+
+
 def test_katex_is_as_it_was_published_and_carries_its_licence(folder: Path) -> None:
     import reasondistill.stages.report.browser as package
 
     katex = Path(str(package.__file__)).parent / "katex"
     listed = dict(reversed(line.split()) for line in (katex / "sums.txt").open() if line[0] != "#")
     here = {str(path.relative_to(katex)) for path in katex.rglob("*") if path.is_file()}
-    assert here - {"sums.txt"} == set(listed)
+    assert here - {"sums.txt", "OFL.txt"} == set(listed)
     for name, digest in listed.items():
         assert hashlib.sha256((katex / name).read_bytes()).hexdigest() == digest, name
     script = (folder / "katex.js").read_text()
-    assert "The MIT License" in script[:200]
+    assert "The MIT License" in script[:200] and "SIL OPEN FONT LICENSE" in script[:6000]
     assert "url(fonts/" not in script and script.count("font/woff2;base64,") == 11
 
 
 # ---- probabilities -------------------------------------------------------------------------------
 
 
-def with_probabilities(run: Path) -> Path:
-    """A run whose first trace has the probabilities of three tokens."""
+def with_probabilities(run: Path, place: int = 0) -> Path:
+    """A run of which one trace, the first, has the probabilities of three tokens."""
     vocabulary = {"So": 0, "Ġit": 1, "Ġis": 2, "Ċ": 3, "é": 4}
     ids = np.array([[0, 1], [2, 1], [3, 2]], dtype=np.int32)
     log_probs = np.log(np.array([[0.9, 0.05], [0.6, 0.3], [0.5, 0.4]], dtype=np.float32))
     top_k = TopK(np.array([0, 1, 4], dtype=np.int32), ids, log_probs)
-    first = next(iter(read_records(run / "2-traces/traces.jsonl", Trace)))
+    trace = list(read_records(run / "2-traces/traces.jsonl", Trace))[place]
     with TopKWriter(run / "2-traces/topk", Source("t", 2, vocabulary, 5)) as writer:
-        writer.append([(first.id, top_k)])
+        writer.append([(trace.id, top_k)])
     return run
 
 
@@ -317,6 +372,35 @@ def test_probabilities_that_cannot_be_read_are_left_out(
     files = Files(make(run))
     assert not any(files.index["rows"]["logprobs"])
     assert "Probabilities of tokens are not shown" in caplog.text
+
+
+def test_damaged_probabilities_spoil_no_report(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = with_probabilities(fake_run(tmp_path, problems=3, until="verdicts"))
+    blocks = run / "2-traces/topk/topk.bin"
+    content = bytearray(blocks.read_bytes())
+    content[-1] ^= 1
+    blocks.write_bytes(content)
+    files = Files(make(run))
+    assert not any(files.index["rows"]["logprobs"]) and len(files.rows("texts")) == 9
+    assert "does not fit its crc32" in caplog.text
+
+
+def test_probabilities_have_room_whatever_traces_without_them_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run = with_probabilities(fake_run(tmp_path, problems=3, until="verdicts"), place=-1)
+    tokens = [
+        trace.completion.tokens for trace in read_records(run / "2-traces/traces.jsonl", Trace)
+    ]
+    monkeypatch.setattr(folder_module, "_MOST_TOKENS", tokens[-1])
+    assert Files(make(run)).index["rows"]["logprobs"][: len(tokens)] == [0] * 5 + [1]
+    monkeypatch.setattr(folder_module, "_MOST_TOKENS", tokens[-1] - 1)
+    assert "not beside the report" not in caplog.text
+    assert not any(Files(make(run)).index["rows"]["logprobs"])
+    assert "of 1 traces are not beside the report" in caplog.text
 
 
 # ---- view ----------------------------------------------------------------------------------------
@@ -373,6 +457,30 @@ def test_view_answers_nobody_else(served: str) -> None:
         urllib.request.urlopen(request)
 
 
+def test_view_says_that_its_port_is_taken_before_it_reads(served: str, tmp_path: Path) -> None:
+    port = int(served.split("/")[2].partition(":")[2])
+    with (
+        pytest.raises(StageError, match=f"127.0.0.1:{port}: Address already in use. Name another"),
+        serve_browser(tmp_path / "nothing", title="x", port=port),
+    ):
+        pass
+
+
+def test_view_says_nothing_of_a_browser_that_went_away(
+    served: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address, _, path = served.removeprefix("http://").partition("/")
+    host, _, port = address.partition(":")
+    for _ in range(5):
+        with socket.create_connection((host, int(port))) as line:
+            line.sendall(f"GET /{path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+            # Closed at once, without waiting for what is on its way.
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert asked(served)[0] == 200
+    time.sleep(0.3)
+    assert capfd.readouterr().err == ""
+
+
 def command(*words: str, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "reasondistill", "view", *words],
@@ -424,7 +532,8 @@ def found(page: Page) -> str:
 
 def ask(page: Page, asked: str) -> str:
     """Ask by the address, as a link does."""
-    page.value(f"location.hash = {json.dumps(asked)}; readAddress(); fillForm(); ask()")
+    link = json.dumps(f"#{asked}")
+    page.value(f"history.replaceState(null, '', {link}); readAddress(); fillForm(); ask()")
     return found(page)
 
 
@@ -479,6 +588,12 @@ def test_search_finds_texts_that_were_not_loaded_and_marks_them(page: Page) -> N
     assert ask(page, "q=鱼") == "1 of 363"
     assert ask(page, 'q="lone quokka, "') == "1 of 363"
     assert ask(page, 'q="quokka lone"') == "0 of 363"
+    assert ask(page, 'q="a lone quok"') == "1 of 363"
+    assert ask(page, 'q="one quokka"') == "0 of 363"
+    # Signs are in no index; a reference solution is searched like all else.
+    assert ask(page, "q=∫") == "0 of 363"
+    assert ask(page, "q=\\\\%7B") == ask(page, 'q="\\\\%7B"')
+    assert ask(page, 'q="-2%3D"') == "363 of 363".replace("363 of", "360 of")
     assert ask(page, "q=quokka&outcome=no_answer&stage=evals") == "0 of 363"
     ask(page, "q=quokka")
     page.press("j")
@@ -488,6 +603,36 @@ def test_search_finds_texts_that_were_not_loaded_and_marks_them(page: Page) -> N
     )
     assert marked == ["Quokka"]
     assert "‹U+202E›back to front" in detail(page)
+
+
+def options(page: Page, pick: str) -> dict[str, str]:
+    """The counts that a filter shows, by what is chosen with them."""
+    shown = page.value(
+        f"Array.from(document.getElementById('{pick}').options, (one) => [one.value, one.text])"
+    )
+    return {value: text.rpartition(" (")[2].rstrip(")") for value, text in shown}
+
+
+def test_counts_are_those_of_the_rows_that_hold_the_phrase(page: Page, files: Files) -> None:
+    texts = [json.dumps(row) for row in files.rows("texts")]
+    stages, outcomes = files.column("stage"), files.column("outcome")
+    holds = ["Step 5: I look" in text for text in texts]
+    wrong = [
+        stage
+        for stage, outcome, has in zip(stages, outcomes, holds, strict=True)
+        if has and outcome == "wrong"
+    ]
+    assert ask(page, 'outcome=wrong&q="step 5: i look"') == f"{len(wrong)} of 363"
+    assert options(page, "facet-stage") == {
+        "": str(len(wrong)),
+        **{stage: str(count) for stage, count in Counter(wrong).items()},
+    }
+    of_outcomes = options(page, "facet-outcome")
+    assert of_outcomes["wrong"] == str(len(wrong))
+    # Those of the others were not looked at: they hold the words, perhaps not the phrase.
+    right = sum(has and outcome == "correct" for has, outcome in zip(holds, outcomes, strict=True))
+    assert of_outcomes["correct"].startswith("≤ ")
+    assert int(of_outcomes["correct"].removeprefix("≤ ")) >= right
 
 
 def test_formulas_are_set_and_written_as_they_were(page: Page) -> None:
@@ -500,6 +645,26 @@ def test_formulas_are_set_and_written_as_they_were(page: Page) -> None:
     page.wait("!document.querySelector('#detail .katex')")
     assert "$\\frac{3}{4}$ of zebras" in detail(page)
     assert page.complaints == []
+
+
+def test_a_formula_neither_grows_nor_leaves_its_box(page: Page) -> None:
+    page.value("loadKatex('katex.js')")
+    honest = "$\\left(\\frac{1}{2}\\right) \\leftarrow \\text{let x} \\kern1em y \\neq z$"
+    for formula, is_set in (
+        (honest, True),
+        ("$\\begin{matrix}" + "1\\\\" * 40 + "\\end{matrix}$", True),
+        ("$\\def\\a{" + "x" * 400 + "}" + "\\a" * 190 + "$", False),
+        ("$\\newcommand{\\a}{" + "x" * 400 + "}" + "\\a" * 190 + "$", False),
+        ("$\\let\\a=x \\a$", False),
+        ("$\\kern-500em x$", False),
+        ("$\\raisebox{-9999em}{y}$", False),
+    ):
+        count = page.value(f"formulasOf({json.dumps(formula)}).length")
+        assert count == is_set, formula
+    # What is raised within bounds is cut at the edge of its box: it stands over nothing of ours.
+    page.value("document.getElementById('detail').replaceChildren(element('div', 'written'))")
+    style = "getComputedStyle(document.querySelector('.written')).contain"
+    assert "paint" in page.value(style)
 
 
 def test_formulas_of_the_report_are_set_where_a_trace_is_opened(
@@ -532,6 +697,54 @@ def test_gold_and_extracted_answer_are_marked_in_the_text(page: Page, files: Fil
     assert set(page.value(texts.replace("CLASS", "gold"))) == {extracted}
 
 
+def test_an_answer_is_marked_where_it_was_read(page: Page) -> None:
+    def places(text: str, answer: str) -> list[int]:
+        return page.value(f"placesOf({json.dumps(text)}, {json.dumps(answer)})")
+
+    assert places("12, 312, 12.5, 0.12, 12,000, 12. (12)", "12") == [0, 29, 34]
+    assert places("1,250 250 (1,2)", "250") == [6]
+    assert places("(1,2)", "2") == [3]
+
+    def read(text: str, answer: str) -> int:
+        return page.value(f"placeRead({json.dumps(text)}, {json.dumps(answer)})")
+
+    assert read("5 is \\boxed{5}: there are 5.", "5") == 12
+    assert read("It is 5, so 5.", "5") == 12
+    # Of a long text the mark is at its end, not at the last place of what is shown at first.
+    page.value("""
+    const marks = {pattern: /quokka/g, gold: "", extracted: "5"};
+    const text = "5 and quokka ".repeat(10000) + "so 5 it is";
+    document.getElementById('detail').replaceChildren(written(text, marks, false))
+    """)
+    marked = "document.querySelectorAll('#detail .extracted').length"
+    assert page.value(marked) == 0
+    page.value("document.querySelector('#detail button').click()")
+    assert page.value(marked) == 1
+    around = "document.querySelector('#detail .extracted').previousSibling.textContent"
+    assert page.value(around).endswith("so ")
+
+
+def test_a_problem_with_a_sample_that_was_lost_is_no_flip(
+    chromium: Chromium, run: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    asked = "a=sft&b=base&flip=gained"
+    page = opened(chromium, make(own), asked)
+    names = page.value("selection.map((i) => index.problems.id[index.rows.problem[i]])")
+    shown = options(page, "flip")
+    assert shown["gained"] == str(len(names)) and shown[""] == "40"
+    fail_samples(own / "6-evals/gsm_symbolic/base/traces", [f"{names[0]}:1"], "HTTP 500")
+    page = opened(chromium, make(own), asked)
+    told = page.value("selection.map((i) => index.problems.id[index.rows.problem[i]])")
+    assert told == names[1:]
+    assert options(page, "flip")[""] == "39"
+    # Counts are those of the rows that pass the other filters.
+    ask(page, f"{asked}&outcome=wrong")
+    counts = options(page, "flip")
+    first = page.value("selection.length")
+    assert counts["gained"] == str(first) and int(counts[""]) < 39
+
+
 def test_flips_are_the_problems_that_one_model_solves_more_often(page: Page, run: Path) -> None:
     shares: dict[str, Counter[str]] = {}
     for model in ("sft", "base"):
@@ -554,6 +767,8 @@ def test_flips_are_the_problems_that_one_model_solves_more_often(page: Page, run
     assert page.value("document.querySelectorAll('.gone, .new').length") > 0
     page.press("d")
     page.wait("document.querySelectorAll('.gone, .new').length === 0")
+    # Only so much of two texts is compared, and the page says so.
+    assert page.value("differing('x '.repeat(40000), 'x').isCut && !differing('x', 'y').isCut")
 
 
 def test_a_link_leads_to_the_same_trace_and_keys_to_the_others(
@@ -573,6 +788,9 @@ def test_a_link_leads_to_the_same_trace_and_keys_to_the_others(
     page.press("]")
     page.wait("document.querySelector('#detail h2').textContent.includes('sft ·')")
     assert "6 of this problem:" in detail(page)
+    # Back from a sample that is not in the list one goes on where one was.
+    page.press("j")
+    page.wait("document.querySelector('#detail h2').textContent.includes('test/1:0')")
     page.press("/")
     assert page.value("document.activeElement.id") == "query"
     page.press("j")
@@ -596,6 +814,20 @@ def test_the_selection_is_exported_as_it_is_stored(page: Page, files: Files, run
     ]  # fmt: skip
     assert [line["trace"] for line in lines] == [row["trace"] for row in wrong]
     assert all(line["fate"] == "wrong" and line["problem"]["answer"] for line in lines)
+
+
+def test_nothing_is_exported_of_a_run_that_has_changed(chromium: Chromium, tmp_path: Path) -> None:
+    run = fake_run(tmp_path, problems=4, until="verdicts")
+    with serve_browser(run, title="x") as server:
+        threading.Thread(target=server.serve, daemon=True).start()
+        page = ready(chromium.open(server.url))
+        for path in ("2-traces/traces.jsonl", "3-verdicts/verdicts.jsonl"):
+            lines = (run / path).read_text().splitlines(keepends=True)
+            (run / path).write_text("".join(reversed(lines)))
+        page.value("at('export').click()")
+        page.wait("at('found').classList.contains('fault')")
+        assert "The run has changed since this was opened" in found(page)
+        server.stop()
 
 
 def test_a_file_that_is_damaged_or_missing_is_named(

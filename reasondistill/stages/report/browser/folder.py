@@ -78,14 +78,12 @@ class Names:
     def number(self, name: str | None) -> int:
         if not name:
             return 0
-        known = self._numbers.get(name)
-        if known is None and len(self.names) > _MOST_NAMES:
-            return self.number(_OTHERS)
-        if known is None:
-            known = len(self.names)
-            self._numbers[name] = known
+        if name not in self._numbers and len(self.names) > _MOST_NAMES:
+            name = _OTHERS
+        if name not in self._numbers:
+            self._numbers[name] = len(self.names)
             self.names.append(name)
-        return known
+        return self._numbers[name]
 
 
 def write_browser(run_folder: Path, folder: Path, *, title: str) -> None:
@@ -162,13 +160,14 @@ class Builder:
         source = origin.tag or origin.source or origin.dataset
         of["source"][number] = self._names["source"].number(_name(source))
         of["suspect"][number] = int(asked.suspect is not None)
-        words = (problem["id"], problem["question"], problem["answer"])
+        words = [problem["id"], problem["question"], problem["answer"]]
+        words.append(problem["reference_solution"] or "")
         self._words.add(number, "\n".join(words))
 
     def _new_problem(self, benchmark: str, name: str, head: str, row: dict[str, Any]) -> int:
         number = len(self._ids)
         self._numbers.setdefault((benchmark, name), number)
-        self._ids.append(shown_line(name))
+        self._ids.append(_name(name))
         self._heads.append(shown_line(" ".join(head[: 4 * _HEAD].split())[:_HEAD]))
         for column in self._of_problems.values():
             column.append(0)
@@ -181,7 +180,8 @@ class Builder:
     def _add_set_aside(self, name: str, record: dict[str, Any]) -> None:
         record = cleaned_texts(record)
         reason, detail = record["reason"], record["detail"]
-        row = {"set_aside": record, "shown": _shown(record, ("detail",))}
+        shown_texts = _shown(record, ("reason", "detail")) | _shown(record["origin"], ("dataset",))
+        row = {"set_aside": record, "shown": shown_texts}
         number = self._new_problem("", name, detail or reason, {})
         self._texts.add(self.rows, in_json(row))
         self._words.add(ROWS + self.rows, f"{name} {reason} {detail}")
@@ -198,7 +198,7 @@ class Builder:
 
     def _add_group(self, group: Group) -> None:
         distributions = opened_distributions(group)
-        left = _MOST_TOKENS
+        left, left_out = _MOST_TOKENS, 0
         end = -1
         places: list[RowsPlace] = []
         for sample in self.source.samples(group):
@@ -216,10 +216,23 @@ class Builder:
                     place.count += 1
             else:
                 self._texts.append(in_json(row))
-                left -= sample.trace.completion.tokens
-                is_stored = is_stored and left >= 0
-                self._add_distribution(distributions, sample.trace.id, is_stored=is_stored)
+            if distributions is not None and not self._keeps_texts:
+                has_room = left >= sample.trace.completion.tokens
+                left_out += is_stored and not has_room
+                stored = None
+                if is_stored and has_room:
+                    stored = distributions.row(sample.trace.id)
+                if stored is not None:
+                    left -= len(stored["tokens"])
+                self._logprobs.append(in_json(stored))
+                is_stored = stored is not None
             self._add_sample(sample, row, has_logprobs=is_stored)
+        if left_out:
+            log.info(
+                "The probabilities of the tokens of %s traces are not beside the report: "
+                "`reasondistill view` shows all.",
+                f"{left_out:,}",
+            )
 
     def _begin(self, chunks: Chunks, group: Group, located: Located) -> RowsPlace:
         """Begin a file with the next row, here or in the run's folder."""
@@ -231,22 +244,12 @@ class Builder:
             self.kept[file_name(chunks.kind, number)] = place
         return place
 
-    def _add_distribution(
-        self, distributions: Distributions | None, trace_id: str, *, is_stored: bool
-    ) -> None:
-        if distributions is None:
-            return
-        row = None
-        if is_stored:
-            row = distributions.row(trace_id)
-        self._logprobs.append(in_json(row))
-
     def _add_sample(self, sample: Sample, row: dict[str, Any], *, has_logprobs: bool) -> None:
         """The row of the index, and the words, of a trace whose `row` is without keys."""
         trace, group = sample.trace, sample.group
         problem = self._numbers.get((group.benchmark, trace.problem_id))
         if problem is None:
-            unknown = {"problem": {"id": trace.problem_id}}
+            unknown = {"problem": {"id": row["trace"]["problem_id"]}}
             problem = self._new_problem(
                 group.benchmark, trace.problem_id, trace.problem_id, unknown
             )
@@ -352,6 +355,8 @@ def text_row(sample: Sample) -> dict[str, Any]:
     trace: dict[str, Any] = cleaned_texts(sample.trace.model_dump())
     row: dict[str, Any] = {"trace": trace}
     shown_texts = _shown(trace["completion"], ("reasoning", "answer_text", "error"))
+    shown_texts |= _shown(trace, ("id", "model", "prompt"))
+    shown_texts |= _shown(trace.get("published") or {}, ("dataset",))
     if sample.verdict is not None:
         verdict: dict[str, Any] = cleaned_texts(sample.verdict.model_dump())
         row["verdict"] = verdict
@@ -399,12 +404,21 @@ class Distributions:
     def __init__(self, folder: Path) -> None:
         self._reader = TopKReader(folder)
         self._texts = texts_of_tokens(read_vocabulary(folder))
+        self._has_warned = False
 
     def __contains__(self, trace_id: str) -> bool:
         return trace_id in self._reader
 
-    def row(self, trace_id: str) -> dict[str, Any]:
-        row = logprob_row(self._reader.read(trace_id), self._texts)
+    def row(self, trace_id: str) -> dict[str, Any] | None:
+        """None where they are damaged."""
+        try:
+            top_k = self._reader.read(trace_id)
+        except DataError as error:
+            if not self._has_warned:
+                log.warning("Some probabilities of tokens are not shown: %s", error)
+            self._has_warned = True
+            return None
+        row = logprob_row(top_k, self._texts)
         row["tokens"] = [shown(token) for token in row["tokens"]]
         return row
 

@@ -38,7 +38,7 @@ def render_browser(*, title: str, run: str, index: str, report: str) -> bytes:
     if report:
         back = f'<a href="{text(report)}">Report</a>'
     body = (_HERE / "page" / "body.html").read_text(encoding="utf-8")
-    body = body.replace("TITLE", text(cleaned(title))).replace("REPORT", back)
+    body = body.replace("REPORT", back).replace("TITLE", text(cleaned(title)))
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -85,13 +85,14 @@ def _style() -> str:
 
 @cache
 def katex_script() -> bytes:
-    """KaTeX with its licence, which every copy carries, and with its style, which pages apply when
+    """KaTeX with its licences, which every copy carries, and with its style, which pages apply when
     they load it.
     """
     licence = (_HERE / "katex" / "LICENSE").read_text(encoding="utf-8")
+    of_fonts = (_HERE / "katex" / "OFL.txt").read_text(encoding="utf-8")
     script = (_HERE / "katex" / "katex.min.js").read_text(encoding="utf-8")
     style = json.dumps(katex_style())
-    return f"/* KaTeX. {licence}*/\n{script}\nconst katexStyle = {style};\n".encode()
+    return f"/* KaTeX. {licence}\n{of_fonts}*/\n{script}\nconst katexStyle = {style};\n".encode()
 
 
 def katex_style() -> str:

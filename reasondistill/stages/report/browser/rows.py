@@ -7,7 +7,7 @@ Texts are streamed: of a trace nothing stays in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reasondistill.records import (
@@ -23,6 +23,7 @@ from reasondistill.runs.graded import Located, located_graded
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.missing import LOST, REFUSED
 from reasondistill.runs.store import count_lines, read_records
+from reasondistill.runs.work_sharing import worker_folders
 
 SET_ASIDE = "set aside"
 NOT_GRADED = "not graded"
@@ -98,12 +99,17 @@ class RunRows:
     _fates: dict[str, str] = field(default_factory=dict[str, str])
 
     def groups(self) -> Iterator[Group]:
-        if self.run.traces.exists():
-            yield Group(self.run.traces, self.run.verdicts)
+        """The files of traces; while several workers draw them, those of each worker too."""
+        wholes = [Group(self.run.traces, self.run.verdicts)]
         for benchmark in self.run.evals.benchmarks():
             for cell in benchmark.cells():
-                if cell.traces.exists():
-                    yield Group(cell.traces, cell.verdicts, benchmark.name, cell.name)
+                wholes.append(Group(cell.traces, cell.verdicts, benchmark.name, cell.name))
+        for whole in wholes:
+            folder = whole.traces.parent
+            for part in (folder, *worker_folders(folder)):
+                traces = part / whole.traces.name
+                if traces.exists():
+                    yield replace(whole, traces=traces)
 
     def problems(self) -> Iterator[AskedProblem]:
         suspects: dict[str, SuspectGold] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import logging
 import secrets
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import cast
+from typing import Any, cast
 
-from reasondistill.errors import ReasonDistillError
+from reasondistill.errors import ReasonDistillError, StageError
 from reasondistill.foreign_text import shown_line
 from reasondistill.runs.layout import BROWSER_PAGE, RunFolder
 from reasondistill.runs.loopback import ADDRESS
@@ -38,6 +39,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_PIECE = 1 << 16
 log = logging.getLogger(__name__)
 
 
@@ -62,13 +64,23 @@ class _Served:
         return known[name].read_bytes()
 
 
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went away before it had everything is nothing to tell."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            log.warning("A request was not answered: %s", shown_line(repr(error)))
+
+
 class BrowserServer:
     """A server that listens; `url` is what a browser opens. `serve` answers until `stop`."""
 
-    def __init__(self, served: _Served, rows: int, *, port: int = 0) -> None:
+    def __init__(self, listener: _Listener, served: _Served, rows: int) -> None:
         self.rows = rows
-        self._server = ThreadingHTTPServer((ADDRESS, port), _handler(served))
-        self._server.daemon_threads = True
+        self._server = listener
+        self._server.RequestHandlerClass = _handler(served)
         self.url = f"http://{ADDRESS}:{self._server.server_port}/{served.token}/{BROWSER_PAGE}"
 
     def serve(self) -> None:
@@ -77,14 +89,11 @@ class BrowserServer:
     def stop(self) -> None:
         self._server.shutdown()
 
-    def close(self) -> None:
-        self._server.server_close()
-
 
 @contextmanager
 def serve_browser(run_folder: Path, *, title: str, port: int = 0) -> Generator[BrowserServer]:
     """A server of the browser of a run as it is now. Raises StageError where the port is taken."""
-    with TemporaryDirectory(prefix="reasondistill-view-") as temporary:
+    with _listener(port) as listener, TemporaryDirectory(prefix="reasondistill-view-") as temporary:
         folder = Path(temporary)
 
         def write(name: str, content: bytes) -> None:
@@ -93,11 +102,17 @@ def serve_browser(run_folder: Path, *, title: str, port: int = 0) -> Generator[B
         builder = Builder(RunRows(RunFolder(run_folder)), write, keeps_texts=True)
         builder.build(title=title)
         served = _Served(folder, builder.kept, secrets.token_urlsafe(24))
-        server = BrowserServer(served, builder.rows, port=port)
-        try:
-            yield server
-        finally:
-            server.close()
+        yield BrowserServer(listener, served, builder.rows)
+
+
+def _listener(port: int) -> _Listener:
+    """The port is taken before the run is read, which may last minutes."""
+    try:
+        return _Listener((ADDRESS, port), BaseHTTPRequestHandler)
+    except OSError as error:
+        raise StageError(
+            f"{ADDRESS}:{port}: {error.strerror}. Name another --port; 0 takes a free one."
+        ) from error
 
 
 def _handler(served: _Served) -> type[BaseHTTPRequestHandler]:
@@ -140,7 +155,9 @@ def _handler(served: _Served) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            # Each piece has the whole timeout: an index is large, a tunnel slow.
+            for begin in range(0, len(content), _PIECE):
+                self.wfile.write(content[begin : begin + _PIECE])
 
         def log_message(self, format: str, *args: object) -> None:
             """The token is in the line: it is written nowhere."""

@@ -12,20 +12,42 @@ from __future__ import annotations
 
 import heapq
 import re
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# The page finds words by the same classes (searching.js): letters and digits, and each sign of
-# Chinese and of Japanese syllables by itself, because nobody writes spaces there. Signs beyond
-# U+FFFF are no words: JavaScript sees two halves.
-SINGLE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-LETTERS = (
-    "0-9A-Za-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u1fff\u2c00-\u2dff"
-    "\ua000-\ud7ff\uf900-\ufdff\ufe70-\ufefc\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
-)
+
+def _letters() -> str:
+    """Letters, their marks and digits as the inside of a class, but for the signs that are words by
+    themselves. A range may pass over places where Unicode has nothing.
+    """
+    ranges: list[list[str]] = []
+    goes_on = False
+    for number in range(0x10000):
+        sign = chr(number)
+        category = unicodedata.category(sign)
+        if category == "Cn":
+            continue
+        is_letter = category[0] in "LM" or category == "Nd"
+        if is_letter and not _IS_SINGLE.match(sign):
+            if not goes_on:
+                ranges.append([sign, sign])
+            ranges[-1][1] = sign
+            goes_on = True
+        else:
+            goes_on = False
+    return "".join(f"{first}-{last}" for first, last in ranges)
+
+
+# The page is told of the same classes (searching.js). A sign of Chinese, of Japanese syllables, of
+# Thai, Lao, Burmese and Khmer is a word by itself: nobody writes spaces there. Signs beyond U+FFFF
+# are no words: JavaScript sees two halves.
+SINGLE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_IS_SINGLE = re.compile(f"[{SINGLE}]")
+LETTERS = _letters()
 _WORD = re.compile(f"[{SINGLE}]|[{LETTERS}]+")
 # A longer word is found by its beginning.
 LONGEST = 40

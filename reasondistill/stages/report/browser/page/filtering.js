@@ -49,33 +49,51 @@ function siblingsOf(i) {
   return Array.from(rowsByProblem.slice(rowsBegin[problem], rowsBegin[problem + 1]));
 }
 
+const FLIPS = [
+  ["", "all that both answered"], ["gained", "A right more often"], ["lost", "B right more often"],
+  ["right", "both right"], ["wrong", "both wrong"], ["equal", "equally often"],
+];
+const OF_FLIPS = FACETS.length; // where their counts stand, behind those of the filters
+
+function valueAt(f, i, pair) {
+  if (f < OF_FLIPS) return valueOf(FACETS[f][0], i);
+  return pair ? pair.kindOf(i) : 0;
+}
+
+// What each filter wants; null where it is not asked for.
+function wantedBy(state, pair) {
+  const wanted = FACETS.map(([facet]) => (state.filters[facet] ? namesOf(facet).indexOf(state.filters[facet]) : null));
+  wanted.push(pair && state.flip ? FLIPS.findIndex(([kind]) => kind === state.flip) : null);
+  return wanted;
+}
+
 // Rows that pass everything, in the wanted order, and the counts of each value of each filter among
 // the rows that pass all others.
 function passing(state, found, pair) {
-  const wanted = FACETS.map(([facet]) => namesOf(facet).indexOf(state.filters[facet] || ""));
-  const isAsked = FACETS.map(([facet]) => Boolean(state.filters[facet]));
+  const wanted = wantedBy(state, pair);
   const counts = FACETS.map(([facet]) => new Int32Array(namesOf(facet).length));
+  counts.push(new Int32Array(FLIPS.length));
   const rows = [];
   const least = state.least === "" ? -1 : Number(state.least);
   const most = state.most === "" ? Infinity : Number(state.most);
-  const values = new Int32Array(FACETS.length);
+  const values = new Int32Array(counts.length);
   for (let i = 0; i < rowCount; i++) {
     if (found && !found[i]) continue;
     const tokens = index.rows.tokens[i];
     if (tokens < least || tokens > most) continue;
-    if (pair && !pair.passes(i)) continue;
+    if (pair && !pair.kindOf(i)) continue;
     let failed = 0;
     let where = -1;
-    for (let f = 0; f < FACETS.length; f++) {
-      values[f] = valueOf(FACETS[f][0], i);
-      if (isAsked[f] && values[f] !== wanted[f]) {
+    for (let f = 0; f < counts.length; f++) {
+      values[f] = valueAt(f, i, pair);
+      if (wanted[f] !== null && values[f] !== wanted[f]) {
         failed += 1;
         where = f;
       }
     }
     if (failed === 0) {
       rows.push(i);
-      for (let f = 0; f < FACETS.length; f++) counts[f][values[f]] += 1;
+      for (let f = 0; f < counts.length; f++) counts[f][values[f]] += 1;
     } else if (failed === 1) {
       counts[where][values[where]] += 1;
     }
@@ -86,15 +104,23 @@ function passing(state, found, pair) {
   return { rows, counts };
 }
 
+// The counts once the texts of rows were looked through. What a filter keeps out was not: of its
+// other values there are at most as many as were counted before.
+function countAgain(counts, rows, state, pair) {
+  const wanted = wantedBy(state, pair);
+  counts.forEach(function (ofFilter, f) {
+    if (wanted[f] === null) ofFilter.fill(0);
+    else ofFilter[wanted[f]] = 0;
+    for (const i of rows) ofFilter[valueAt(f, i, pair)] += 1;
+  });
+}
+
 // ---- two models -----------------------------------------------------------------------------------
 
-const FLIPS = [
-  ["", "all that both answered"], ["gained", "A right more often"], ["lost", "B right more often"],
-  ["right", "both right"], ["wrong", "both wrong"], ["equal", "equally often"],
-];
+const GRADED = 5; // the outcomes of the grader come first; others say that there was nothing to grade
 
-// Two models on the problems that both answered: A's first sample stands for each, B's beside it.
-// A flip is a problem that one solves more often.
+// Two models on the problems that both answered, every sample of theirs: A's first one stands for
+// each, B's beside it. A flip is a problem that one solves more often.
 function pairOf(state) {
   const a = index.names.model.indexOf(state.a);
   const b = index.names.model.indexOf(state.b);
@@ -104,6 +130,7 @@ function pairOf(state) {
     first: new Int32Array(problems).fill(-1), right: new Int32Array(problems), all: new Int32Array(problems),
   });
   const sheets = new Map([[a, sheet()], [b, sheet()]]);
+  const lacks = new Uint8Array(problems);
   const correct = index.names.outcome.indexOf("correct");
   for (let i = 0; i < rowCount; i++) {
     const mine = sheets.get(index.rows.model[i]);
@@ -112,31 +139,26 @@ function pairOf(state) {
     if (mine.first[problem] < 0) mine.first[problem] = i;
     mine.all[problem] += 1;
     if (index.rows.outcome[i] === correct) mine.right[problem] += 1;
+    if (index.rows.outcome[i] > GRADED) lacks[problem] = 1;
   }
   const ours = sheets.get(a);
   const theirs = sheets.get(b);
-  function kind(problem) {
-    if (ours.first[problem] < 0 || theirs.first[problem] < 0) return null;
-    const gap = ours.right[problem] * theirs.all[problem] - theirs.right[problem] * ours.all[problem];
-    if (gap > 0) return "gained";
-    if (gap < 0) return "lost";
-    if (ours.right[problem] === ours.all[problem]) return "right";
-    return ours.right[problem] === 0 ? "wrong" : "equal";
-  }
-  const counts = { "": 0, gained: 0, lost: 0, right: 0, wrong: 0, equal: 0 };
+  const place = (name) => FLIPS.findIndex(([kind]) => kind === name);
+  const [gained, lost, right, wrong, equal] = ["gained", "lost", "right", "wrong", "equal"].map(place);
+  const kinds = new Uint8Array(problems);
   for (let problem = 0; problem < problems; problem++) {
-    const found = kind(problem);
-    if (!found) continue;
-    counts[found] += 1;
-    counts[""] += 1;
+    if (ours.first[problem] < 0 || theirs.first[problem] < 0 || lacks[problem]) continue;
+    const gap = ours.right[problem] * theirs.all[problem] - theirs.right[problem] * ours.all[problem];
+    if (gap > 0) kinds[problem] = gained;
+    else if (gap < 0) kinds[problem] = lost;
+    else if (ours.right[problem] === ours.all[problem]) kinds[problem] = right;
+    else kinds[problem] = ours.right[problem] === 0 ? wrong : equal;
   }
   return {
-    counts,
-    passes(i) {
+    // Of a row that stands for its problem, else 0.
+    kindOf(i) {
       const problem = index.rows.problem[i];
-      if (ours.first[problem] !== i) return false;
-      const found = kind(problem);
-      return found !== null && (!state.flip || found === state.flip);
+      return ours.first[problem] === i ? kinds[problem] : 0;
     },
     beside: (i) => theirs.first[index.rows.problem[i]],
   };

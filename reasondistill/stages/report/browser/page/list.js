@@ -8,6 +8,7 @@ const MOST_PIXELS = 12000000;
 const list = {
   rows: [],
   chosen: -1, // place in rows
+  left: -1, // the place from which one went to a row that is not among them
   choose: () => {},
   pool: [],
 
@@ -20,7 +21,7 @@ const list = {
 
   show(rows) {
     this.rows = rows;
-    this.chosen = -1;
+    this.chosen = this.left = -1;
     this.spacer.style.height = Math.min(rows.length * ROW_HEIGHT, MOST_PIXELS) + "px";
     this.draw();
   },
@@ -84,6 +85,11 @@ const list = {
 
   mark(place) {
     this.chosen = place;
+    if (place < 0) {
+      this.draw();
+      return;
+    }
+    this.left = place;
     const top = this.top();
     const at = place * ROW_HEIGHT;
     const view = this.box.clientHeight;
@@ -94,7 +100,7 @@ const list = {
 };
 
 function badge(outcome) {
-  const known = index.names.outcome.indexOf(outcome) <= 5; // ours; others have a plain look
+  const known = index.names.outcome.indexOf(outcome) <= GRADED; // others have a plain look
   return element("span", "badge " + (known ? outcome : outcome === "refused" ? "refused" : "other"), label(outcome));
 }
 

@@ -69,17 +69,20 @@ async function ask(opensRow) {
     const marks = await rowsOf(query);
     if (!isCurrent()) return;
     let { rows, counts } = passing(state, marks, pair);
-    if (query.phrases.length) {
+    const hasPhrases = query.phrases.length > 0;
+    if (hasPhrases) {
       const all = rows.length;
       const tell = (done) => (found.textContent = "Looked at " + done + " of " + all + "…");
       rows = await rowsWithPhrases(rows, query.phrases, isCurrent, tell);
       if (!rows) return;
+      countAgain(counts, rows, state, pair);
     }
     if (!isCurrent()) return;
     selection = rows;
+    found.className = "";
     found.textContent = rows.length.toLocaleString("en") + " of " + rowCount.toLocaleString("en");
-    drawFacets(counts);
-    drawFlips();
+    drawFacets(counts, hasPhrases);
+    drawFlips(counts[OF_FLIPS], hasPhrases);
     at("export").disabled = rows.length === 0;
     list.show(rows);
     const i = state.row ? rowOfKey(state.row) : -1;
@@ -98,18 +101,27 @@ function fail(error) {
   at("found").className = "fault";
 }
 
-function drawFacets(counts) {
+const MOST_CHOICES = 500;
+
+// `(12)`, or `(≤ 12)` where no more than so many can be said.
+function counted(count, isMost) {
+  return " (" + (isMost ? "≤ " : "") + count.toLocaleString("en") + ")";
+}
+
+function drawFacets(counts, hasPhrases) {
   FACETS.forEach(function ([facet, title], f) {
     const pick = at("facet-" + facet);
     const names = namesOf(facet);
     const chosen = state.filters[facet] || "";
+    const isMost = hasPhrases && chosen !== "";
     let all = 0;
     counts[f].forEach((count) => (all += count));
     const choices = names.map((name, n) => [name, counts[f][n]]).filter(([name, count]) => name && (count || name === chosen));
     choices.sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0], "en", { numeric: true }));
-    pick.replaceChildren(new Option("any (" + all.toLocaleString("en") + ")", ""));
-    for (const [name, count] of choices.slice(0, 500)) {
-      pick.append(new Option(label(name) + " (" + count.toLocaleString("en") + ")", name, false, name === chosen));
+    const listed = choices.filter(([name], n) => n < MOST_CHOICES || name === chosen);
+    pick.replaceChildren(new Option("any" + counted(all, isMost), ""));
+    for (const [name, count] of listed) {
+      pick.append(new Option(label(name) + counted(count, isMost && name !== chosen), name, false, name === chosen));
     }
     if (chosen && pick.value !== chosen) pick.append(new Option(chosen + " (0)", chosen, false, true));
     pick.parentElement.hidden = choices.length + (choices.length ? counts[f][0] > 0 : 0) < 2 && !chosen;
@@ -117,21 +129,24 @@ function drawFacets(counts) {
   });
 }
 
-function drawFlips() {
+function drawFlips(counts, hasPhrases) {
   const models = index.names.model.slice(1);
   at("flips").hidden = models.length < 2;
   for (const [id, name] of [["model-a", "a"], ["model-b", "b"]]) {
     at(id).replaceChildren(new Option("–", ""), ...models.map((model) => new Option(model, model, false, model === state[name])));
   }
-  const count = (kind) => (pair ? " (" + pair.counts[kind].toLocaleString("en") + ")" : "");
-  at("flip").replaceChildren(...FLIPS.map(([kind, title]) => new Option(title + count(kind), kind, false, kind === state.flip)));
+  counts[0] = counts.reduce((sum, count) => sum + count, 0);
+  at("flip").replaceChildren(...FLIPS.map(function ([kind, title], n) {
+    const isMost = hasPhrases && state.flip !== "" && kind !== state.flip;
+    return new Option(title + (pair ? counted(counts[n], isMost) : ""), kind, false, kind === state.flip);
+  }));
   at("flip").disabled = !pair;
 }
 
 // ---- reading ---------------------------------------------------------------------------------------
 
 function open(i, beside) {
-  if (beside === undefined) beside = pair && pair.passes(i) ? pair.beside(i) : null;
+  if (beside === undefined) beside = pair && pair.kindOf(i) ? pair.beside(i) : null;
   state.row = keyOf(i);
   state.beside = beside === null ? "" : keyOf(beside);
   list.mark(list.rows.indexOf(i));
@@ -154,7 +169,8 @@ function leave() {
 
 function step(by) {
   if (!list.rows.length) return;
-  const place = Math.min(Math.max(list.chosen + by, 0), list.rows.length - 1);
+  const from = list.chosen < 0 ? list.left : list.chosen;
+  const place = Math.min(Math.max(from + by, 0), list.rows.length - 1);
   open(list.rows[place]);
 }
 
@@ -172,11 +188,13 @@ async function exportSelection() {
   const pieces = [];
   const rows = selection.slice();
   const found = at("found");
+  found.className = "";
   let lines = [];
   for (let n = 0; n < rows.length; n++) {
     const i = rows[n];
-    const { problem } = await rowOf("problems", index.rows.problem[i]);
-    const { trace, verdict, set_aside } = await rowOf("texts", i);
+    const asked = await rowOf("problems", index.rows.problem[i]);
+    const problem = asked.problem;
+    const { trace, verdict, set_aside } = await textsFor(i, asked);
     const line = set_aside ? { set_aside } : { problem, trace, verdict, benchmark: nameOf("benchmark", i), model: nameOf("model", i), fate: nameOf("fate", i) };
     lines.push(JSON.stringify(line) + "\n");
     if (lines.length === 500 || n === rows.length - 1) {
@@ -270,7 +288,8 @@ const KEYS = {
 };
 
 function press(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const isOfSigns = event.getModifierState("AltGraph"); // how many keyboards write [ and ]
+  if ((event.ctrlKey || event.metaKey || event.altKey) && !isOfSigns) return;
   const isTyping = event.target.matches("input, select, textarea");
   if (event.key === "Escape") {
     if (isTyping) event.target.blur();

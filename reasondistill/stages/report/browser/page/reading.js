@@ -24,9 +24,9 @@ async function read(i, beside) {
 
 // The stored row. In a run that has gone on meanwhile another one may stand in its place.
 async function textsFor(i, asked) {
-  const row = await rowOf("texts", i);
+  const row = (await rowOf("texts", i)) || {};
   if (row.set_aside) return row;
-  const fits = row.trace.sample === index.rows.sample[i] && row.trace.problem_id === asked.problem.id;
+  const fits = row.trace && row.trace.sample === index.rows.sample[i] && row.trace.problem_id === asked.problem.id;
   if (!fits) throw new Error("The run has changed since this was opened: start `reasondistill view` again.");
   return row;
 }
@@ -159,7 +159,7 @@ function traceParts(row, problem, marks) {
   const extracted = row.verdict ? row.verdict.grade.extracted : "";
   const gold = problem.answer || "";
   const answer = shownText(row, completion, "answer_text");
-  const isInAnswer = Boolean(extracted) && placesOf(answer, extracted).length > 0;
+  const isInAnswer = placeRead(answer, extracted) >= 0;
   if (completion.reasoning) {
     const name = completion.think === "open" ? "Reasoning, never closed" : "Reasoning";
     const own = Object.assign({}, marks, { gold, extracted: isInAnswer ? "" : extracted });
@@ -193,6 +193,7 @@ function sideBySide(rows, texts, problem, marks) {
   if (options.showsDifferences) {
     const found = differing(whole(texts[0]), whole(texts[1]));
     contents = found.boxes.map((box) => [box]);
+    if (found.isCut) made.push(element("p", "soft", "Of each the first " + MOST_SHOWN.toLocaleString("en") + " characters."));
     if (found.isTooMuch) made.push(element("p", "soft", "The two differ too much for words to be marked."));
   } else {
     contents = texts.map((row) => traceParts(row, problem, marks));
@@ -230,10 +231,12 @@ function verdictFacts(i, row) {
     pairs.push(["verdict", label(grade.outcome) + (verdict.how === "rule" ? "" : ", by " + verdict.how)]);
     pairs.push(["because", shownText(row, grade, "reason") + " (" + grade.layer + ")"], ["grader", grade.grader]);
   }
-  pairs.push(["trace", trace.id], ["written by", trace.model], ["prompt", trace.prompt]);
+  for (const [title, name] of [["trace", "id"], ["written by", "model"], ["prompt", "prompt"]]) {
+    pairs.push([title, shownText(row, trace, name)]);
+  }
   pairs.push(["tokens", completion.tokens.toLocaleString("en") + ", ended by " + completion.finish]);
   if (trace.sampling) pairs.push(["sampling", sampled(trace.sampling)]);
-  if (trace.published) pairs.push(["published", trace.published.dataset + ", row " + trace.published.row]);
+  if (trace.published) pairs.push(["published", shownText(row, trace.published, "dataset") + ", row " + trace.published.row]);
   return facts(pairs);
 }
 
@@ -246,7 +249,7 @@ function setAside(row) {
   const record = row.set_aside;
   const origin = record.origin;
   return [facts([
-    ["reason", record.reason], ["detail", shownText(row, record, "detail")],
-    ["from", origin.dataset + " @ " + origin.revision + ", " + origin.split + ", row " + origin.row],
+    ["reason", shownText(row, record, "reason")], ["detail", shownText(row, record, "detail")],
+    ["from", shownText(row, origin, "dataset") + " @ " + origin.revision + ", " + origin.split + ", row " + origin.row],
   ])];
 }

@@ -2,7 +2,9 @@
 // Words are found in the index, so also in texts that were never loaded; the exact text of a phrase
 // is looked for in those that have its words.
 
-const WORD = /[%SINGLE%]|[%LETTERS%]+/g;
+const LETTERS = "%LETTERS%";
+const LETTER = new RegExp("[" + LETTERS + "]");
+const WORD = new RegExp("[%SINGLE%]|[" + LETTERS + "]+", "g");
 const LONGEST = %LONGEST%;
 const ROWS = 2 ** 31; // documents below are problems, from here on rows
 
@@ -11,19 +13,26 @@ function wordsOf(text) {
   return words.map((word) => word.slice(0, LONGEST));
 }
 
-// `two words "a phrase" beginn`: words, of which the last may go on, and phrases.
+// `two words "a phrase" beginn`: words, of which the last may go on, and phrases. A phrase begins
+// where a word does, and its last word may go on. Signs alone are a phrase too: no index has them.
 function parsed(query) {
   const phrases = [];
   const rest = query.replace(/"([^"]+)"/g, function (_, phrase) {
     phrases.push(phrase.toLowerCase());
     return " ";
   });
-  const words = wordsOf(rest.replace(/"/g, " "));
+  const words = wordsOf(rest);
+  const signs = rest.replace(/"/g, " ").trim();
+  if (!words.length && signs) phrases.push(signs.toLowerCase());
+  const exact = new Set();
+  const beginnings = new Set();
+  function take(words, goesOn) {
+    words.forEach((word, n) => (goesOn && n === words.length - 1 ? beginnings : exact).add(word));
+  }
   const last = words[words.length - 1] || "";
-  const goesOn = last.length > 1 && !/[\s"]$/.test(query);
-  const exact = words.slice(0, goesOn ? -1 : words.length);
-  for (const phrase of phrases) exact.push(...wordsOf(phrase));
-  return { exact: Array.from(new Set(exact)), beginning: goesOn ? last : "", phrases };
+  take(words, last.length > 1 && !/[\s"]$/.test(query));
+  for (const phrase of phrases) take(wordsOf(phrase), LETTER.test(phrase[phrase.length - 1]));
+  return { exact: Array.from(exact), beginnings: Array.from(beginnings), phrases };
 }
 
 // Marks the rows of one word; those of a problem with it too.
@@ -58,10 +67,10 @@ async function rowsWithWord(word, isBeginning) {
 
 // The rows with all words of a query, as one mark each; null where nothing is asked.
 async function rowsOf(query) {
-  const { exact, beginning } = query;
   let all = null;
-  for (const word of exact.concat(beginning ? [beginning] : [])) {
-    const marks = await rowsWithWord(word, word === beginning);
+  const asked = query.exact.map((word) => [word, false]).concat(query.beginnings.map((word) => [word, true]));
+  for (const [word, isBeginning] of asked) {
+    const marks = await rowsWithWord(word, isBeginning);
     if (!all) all = marks;
     else for (let i = 0; i < rowCount; i++) all[i] &= marks[i];
   }
@@ -76,7 +85,7 @@ function textsOfRow(row, problem) {
   }
   if (row.verdict) texts.push(row.verdict.grade.extracted);
   if (row.set_aside) texts.push(row.set_aside.id, row.set_aside.reason, row.set_aside.detail);
-  if (problem) texts.push(problem.id, problem.question, problem.answer);
+  texts.push(problem.id, problem.question, problem.answer, problem.reference_solution);
   return texts.filter(Boolean);
 }
 
@@ -91,6 +100,7 @@ async function rowsWithPhrases(rows, phrases, isCurrent, tell) {
     phraseVerdicts = new Int8Array(rowCount);
   }
   const verdicts = phraseVerdicts;
+  const patterns = phrases.map((phrase) => new RegExp(phrasePattern(phrase)));
   let done = 0;
   for (const i of rows) {
     done += 1;
@@ -100,26 +110,36 @@ async function rowsWithPhrases(rows, phrases, isCurrent, tell) {
       await new Promise((resolve) => setTimeout(resolve));
     }
     if (!isCurrent()) return null;
-    const row = await rowOf("texts", i);
     const asked = await rowOf("problems", index.rows.problem[i]);
-    const texts = textsOfRow(row, asked.problem).map((text) => text.toLowerCase());
-    const fits = phrases.every((phrase) => texts.some((text) => text.includes(phrase)));
+    const row = await textsFor(i, asked);
+    const texts = textsOfRow(row, asked.problem || {}).map((text) => text.toLowerCase());
+    const fits = patterns.every((pattern) => texts.some((text) => pattern.test(text)));
     verdicts[i] = fits ? 1 : -1;
   }
   return rows.filter((i) => verdicts[i] === 1);
 }
 
+function escaped(text) {
+  return text.replace(/[\\^$.*+?()[\]{}|\/-]/g, "\\$&");
+}
+
+const NOT_INSIDE = "(?<![" + LETTERS + "])"; // a word begins here
+
+function phrasePattern(phrase) {
+  return (LETTER.test(phrase[0]) ? NOT_INSIDE : "") + escaped(phrase);
+}
+
 // What is marked in a text that was found.
 function markPattern(query) {
-  const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|\/-]/g, "\\$&");
-  const inside = "[%LETTERS%]";
-  const parts = query.phrases.map(escaped);
+  const parts = query.phrases.map(phrasePattern);
   const inPhrases = new Set(query.phrases.flatMap(wordsOf));
   for (const word of query.exact) {
     if (inPhrases.has(word)) continue;
-    const goesOn = word.length === LONGEST ? "" : "(?!" + inside + ")";
-    parts.push("(?<!" + inside + ")" + escaped(word) + goesOn);
+    const goesOn = word.length === LONGEST ? "" : "(?![" + LETTERS + "])";
+    parts.push(NOT_INSIDE + escaped(word) + goesOn);
   }
-  if (query.beginning) parts.push("(?<!" + inside + ")" + escaped(query.beginning));
+  for (const word of query.beginnings) {
+    if (!inPhrases.has(word)) parts.push(NOT_INSIDE + escaped(word));
+  }
   return parts.length ? new RegExp(parts.join("|"), "gi") : null;
 }

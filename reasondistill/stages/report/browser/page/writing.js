@@ -32,19 +32,50 @@ function flagMatches(flags, text, pattern, flag) {
   }
 }
 
-// Where an answer stands by itself: 12 is not in 312 or 12.5.
+const MOST_PLACES = 500;
+
+// Whether an answer stands by itself at a place: 12 is not in 312, 12.5, 0.12 or 12,000.
+function standsAt(text, answer, at) {
+  const isPart = (sign) => sign !== undefined && LETTER.test(sign);
+  const before = text.slice(Math.max(0, at - 2), at);
+  const end = at + answer.length;
+  if (isPart(answer[0]) && isPart(text[at - 1])) return false;
+  if (/^\d/.test(answer) && /\d\.$/.test(before)) return false;
+  if (/^\d{3}(?!\d)/.test(answer) && /\d,$/.test(before)) return false;
+  if (!isPart(answer[answer.length - 1])) return true;
+  return !isPart(text[end]) && !/^(\.\d|,\d{3}(?!\d))/.test(text.slice(end, end + 5));
+}
+
+function isMarked(answer) {
+  return Boolean(answer) && answer.length <= 500;
+}
+
 function placesOf(text, answer) {
   const places = [];
-  if (!answer || answer.length > 500) return places;
-  const isPart = (sign) => sign !== undefined && /[%LETTERS%]/.test(sign);
+  if (!isMarked(answer)) return places;
   for (let at = text.indexOf(answer); at >= 0; at = text.indexOf(answer, at + 1)) {
-    const end = at + answer.length;
-    const goesOn = isPart(answer[0]) && isPart(text[at - 1]);
-    const isLonger = isPart(answer[answer.length - 1]) && (isPart(text[end]) || /^[.,]\d/.test(text.slice(end, end + 2)));
-    if (!goesOn && !isLonger) places.push(at);
-    if (places.length > 500) break;
+    if (standsAt(text, answer, at)) places.push(at);
+    if (places.length > MOST_PLACES) break;
   }
   return places;
+}
+
+const OPENS_BOX = /\\f?boxed\s*\{\s*(\\text\s*\{)?\s*$/;
+
+// Where an extracted answer was read: in the last box that holds it, else its last place; -1 where
+// it stands nowhere as it was extracted.
+function placeRead(text, extracted) {
+  if (!isMarked(extracted)) return -1;
+  let last = -1;
+  let looked = 0;
+  for (let at = text.lastIndexOf(extracted); at >= 0; at = at > 0 ? text.lastIndexOf(extracted, at - 1) : -1) {
+    if (!standsAt(text, extracted, at)) continue;
+    if (OPENS_BOX.test(text.slice(Math.max(0, at - 30), at))) return at;
+    if (last < 0) last = at;
+    looked += 1;
+    if (looked > MOST_PLACES) break;
+  }
+  return last;
 }
 
 function flagsOf(text, marks) {
@@ -54,10 +85,8 @@ function flagsOf(text, marks) {
     for (let i = at; i < at + length; i++) flags[i] |= flag;
   };
   for (const at of placesOf(text, marks.gold)) paint(at, marks.gold.length, GOLD);
-  if (marks.extracted) {
-    const places = placesOf(text, marks.extracted);
-    if (places.length) paint(places[places.length - 1], marks.extracted.length, EXTRACTED);
-  }
+  const read = placeRead(text, marks.extracted);
+  if (read >= 0) paint(read, marks.extracted.length, EXTRACTED);
   return flags;
 }
 
@@ -83,13 +112,12 @@ function appendFlagged(parent, text, flags, begin, end) {
   }
 }
 
-// `text` with its marks; formulas set where that is wanted.
-function appendText(parent, text, marks, setsFormulas) {
-  const flags = flagsOf(text, marks);
+// The beginning of a text with its marks; formulas set where that is wanted.
+function appendBeginning(parent, text, flags, end, setsFormulas) {
   let at = 0;
-  for (const { begin, end, formula } of setsFormulas ? formulasOf(text) : []) {
+  for (const { begin, end: behind, formula } of setsFormulas ? formulasOf(text.slice(0, end)) : []) {
     appendFlagged(parent, text, flags, at, begin);
-    const flag = flags.subarray(begin, end).reduce((all, one) => all | one, 0);
+    const flag = flags.subarray(begin, behind).reduce((all, one) => all | one, 0);
     formula.className += " " + classOf(flag);
     if (flag & TERM) {
       const mark = element("mark");
@@ -98,22 +126,30 @@ function appendText(parent, text, marks, setsFormulas) {
     } else {
       parent.append(formula);
     }
-    at = end;
+    at = behind;
   }
-  appendFlagged(parent, text, flags, at, text.length);
+  appendFlagged(parent, text, flags, at, end);
+}
+
+// A place at which a text can be cut: not between the halves of a sign.
+function cutAt(text, place) {
+  if (place >= text.length) return text.length;
+  return /[\udc00-\udfff]/.test(text[place]) ? place + 1 : place;
 }
 
 // A text in a box; of a very long one a part, and the rest on demand.
 function written(text, marks, setsFormulas) {
   const box = element("div", setsFormulas ? "written" : "written raw");
   box.dir = "auto";
-  appendText(box, text.slice(0, MOST_SHOWN), marks, setsFormulas);
-  let shown = Math.min(MOST_SHOWN, text.length);
+  const flags = flagsOf(text, marks);
+  let shown = cutAt(text, MOST_SHOWN);
+  appendBeginning(box, text, flags, shown, setsFormulas);
   if (shown === text.length) return box;
   const both = element("div");
   const more = button("", function () {
-    box.append(text.slice(shown, shown + MORE_SHOWN));
-    shown = Math.min(shown + MORE_SHOWN, text.length);
+    const end = cutAt(text, shown + MORE_SHOWN);
+    appendFlagged(box, text, flags, shown, end);
+    shown = end;
     tell();
   });
   function tell() {
@@ -176,7 +212,7 @@ function commonWords(a, b) {
 }
 
 function splitWords(text) {
-  return text.slice(0, MOST_SHOWN).match(/\s+|[^\s]+/g) || [];
+  return text.slice(0, cutAt(text, MOST_SHOWN)).match(/\s+|[^\s]+/g) || [];
 }
 
 // Two texts, each with the words that the other has not.
@@ -196,5 +232,6 @@ function differing(textA, textB) {
   return {
     boxes: [box(a, common && common[0], "gone"), box(b, common && common[1], "new")],
     isTooMuch: !common,
+    isCut: Math.max(textA.length, textB.length) > MOST_SHOWN,
   };
 }
