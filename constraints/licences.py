@@ -32,6 +32,7 @@ ACCEPTED = frozenset(
         "MIT-0",
         "MIT-CMU",
         "MPL-2.0",
+        "OFL-1.1",
         "PSF-2.0",
         "Unlicense",
     )

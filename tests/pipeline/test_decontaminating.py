@@ -80,7 +80,7 @@ def test_what_a_benchmark_or_a_named_file_asks_is_not_trained_on(run: Run) -> No
 
 
 def test_a_named_file_that_is_not_there_stops_a_run_before_it_starts(run: Run) -> None:
-    sources(run)
+    assert list(sources(run)) == []
     (run.source.parent / "other.jsonl").unlink()
     with pytest.raises(ConfigError, match=r"other\.jsonl"):
-        sources(run)
+        list(sources(run))
