@@ -44,6 +44,7 @@ from reasondistill.runs.store import (
     read_records,
     require_complete,
 )
+from reasondistill.runs.unfinished import Kept
 from reasondistill.stages import traces as traces_module
 from reasondistill.stages.traces import deal, run_traces, seed_of
 from reasondistill.stages.traces.recorder import SamplingProgress
@@ -687,6 +688,20 @@ def test_the_first_of_many_that_ends_does_not_make_it_days(problems: Path, tmp_p
     progress.add([first.model_copy(update={"completion": of_100})])
     # 24,000 tokens in 1,000 s, and 100,000 − 23,900 to come; by samples alone 278 hours.
     assert progress.line(1000.0).endswith(" · 52m51s left")
+
+
+def test_samples_that_go_on_do_not_make_it_minutes(problems: Path, tmp_path: Path) -> None:
+    run_traces(settings(n=1, max_tokens=8), problems, tmp_path / "t", Serving(CLUSTER, opener()))
+    first = traces_in(tmp_path / "t")[0]
+    going_on = first.completion.model_copy(update={"tokens": 100, "continued_at": (90,)})
+    running = Running(requests=255, tokens=23_990)
+    progress = SamplingProgress(
+        tmp_path, model="m", samples=1001, done=0, total=1001, load_seconds=0.0, running=running
+    )
+    progress.add([first.model_copy(update={"completion": going_on})])
+    progress.kept, progress.drawn_of_kept = Kept(samples=255, tokens=44_000), 14_000
+    # 24,000 tokens in 1,000 s; of 100,000 there are 30,000 of earlier sessions and 23,990.
+    assert progress.line(1000.0).endswith(" · 31m57s left")
 
 
 def test_the_references_themselves_can_be_the_teacher(problems: Path, tmp_path: Path) -> None:

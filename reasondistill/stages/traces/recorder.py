@@ -64,6 +64,8 @@ class SamplingProgress(Progress):
         self.kept = Kept()
         # Those of its tokens that this session has drawn.
         self.drawn_of_kept = 0
+        # Of the traces that have ended, with the tokens that earlier sessions drew of them.
+        self._length = 0
 
     def expect(self, samples: int) -> None:
         """So many more are drawn than was known before."""
@@ -75,6 +77,7 @@ class SamplingProgress(Progress):
             self.drawn += 1
             *_, begun = (0, *trace.completion.continued_at)
             self.tokens += trace.completion.tokens - begun
+            self._length += trace.completion.tokens
             self.truncated += trace.completion.finish == "length"
             self.looped += trace.completion.finish == "repetition"
             self.absent += trace.completion.is_absent
@@ -138,14 +141,17 @@ class SamplingProgress(Progress):
         return self.words(self.done_before + self.drawn, details, left_s)
 
     def seconds_left(self, seconds: float) -> float:
-        """By the tokens of the samples that have ended. Of hundreds that are begun at once a few
-        end first: to divide by their number alone would make the first minutes say days.
+        """By the lengths of the samples that have ended, less what is there of the others. Of
+        hundreds that are begun at once a few end first: to divide by their number alone would make
+        the first minutes say days.
         """
         samples_left = self._samples - self.drawn
         tokens = self.tokens + self._running.tokens
         if tokens == 0:
             return samples_left * seconds / self.drawn
-        tokens_left = samples_left * self.tokens / self.drawn - self._running.tokens
+        of_earlier_sessions = self.kept.tokens - self.drawn_of_kept
+        there = of_earlier_sessions + self._running.tokens
+        tokens_left = samples_left * self._length / self.drawn - there
         return max(0.0, tokens_left) * seconds / tokens
 
 
