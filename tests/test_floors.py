@@ -49,6 +49,7 @@ LATE = {
     f"{folder}/{name}.py"
     for folder, names in {
         "models/samplers/openai": "sampler connection",
+        "models/scores": "measuring",
         "stages/students": "adapters bases checkpoint_selection collators finite heads held_out "
         "hidden isolation optimizers progress reloading rows saving shrinking sorted_trainer "
         "trainer_settings training wanting",

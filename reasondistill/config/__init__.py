@@ -73,6 +73,8 @@ from reasondistill.config.students import (
     ArchitectureSettings,
     ExampleSettings,
     LoraSettings,
+    ScoreRule,
+    ScoreSettings,
     StudentSettings,
 )
 
@@ -112,6 +114,8 @@ __all__ = [
     "START",
     "ResourceSettings",
     "SamplingSettings",
+    "ScoreRule",
+    "ScoreSettings",
     "Scalar",
     "ShrinkSettings",
     "StoredSettings",

@@ -249,6 +249,46 @@ class Pipeline(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _has_what_scores_traces(self) -> Pipeline:
+        rule = self.examples.scored_by
+        if rule is None or self.traces is None:
+            return self
+        select = f"examples.select = {self.examples.select!r}"
+        if rule == "das" and self.traces.logprobs is None:
+            raise ValueError(
+                f"{select}: compares with the teacher's log-probabilities; store them with "
+                "traces.logprobs = 16"
+            )
+        if self.examples.scores.model is not None:
+            return self
+        student = self.scoring_student
+        if student is None:
+            raise ValueError(
+                f"{select}: no student is trained whose base could score the traces; name the "
+                "model: examples.scores.model"
+            )
+        if student.base is None:
+            raise ValueError(
+                f"{select}: {student.name} starts from random weights, which say nothing of a "
+                "text; name the model that scores: examples.scores.model"
+            )
+        return self
+
+    @property
+    def scoring_student(self) -> StudentSettings | None:
+        """The student whose base scores traces where `examples.scores` names no model: the first
+        that is trained, or the one with which its chain begins. None where none is.
+        """
+        trained = [student for student in self.students if student.method not in CONTROLS]
+        if not trained:
+            return None
+        student = trained[0]
+        by_name = {other.name: other for other in self.students}
+        while student.starts_from is not None:
+            student = by_name[student.starts_from]
+        return student
+
     @property
     def student_prompt(self) -> str:
         """The prompt that examples and evals use unless they name their own."""

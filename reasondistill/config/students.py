@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
@@ -12,12 +12,63 @@ from reasondistill.config.shrinking import ShrinkSettings
 from reasondistill.methods import METHODS, MethodSettings
 from reasondistill.sections import Section, nearest
 
+ScoreRule = Literal["rsr", "ln", "gn", "das"]
+SelectRule = Literal[
+    "all",
+    "shortest",
+    "longest",
+    "random",
+    "first",
+    "diverse",
+    "majority",
+    "rsr",
+    "ln",
+    "gn",
+    "das",
+    "best_teacher",
+]
+# The rules of `select` that go by what a model says of the traces.
+SCORE_RULES: tuple[ScoreRule, ...] = get_args(ScoreRule)
+
+
+class ScoreSettings(Section):
+    """The model that scores traces, and what its scores are: `[examples.scores]`. Only the rules
+    `rsr`, `ln`, `gn`, `das` and `best_teacher` of `select` need it (docs/selection.md).
+
+    What the papers leave open is a setting: `window`, `unit`, `with_question` (LN), `margin` and
+    `unit` (DAS).
+    """
+
+    model: str | None = None
+    """The model that scores: a folder or hub id; without one what the first student starts from,
+    with its chat template. Example: "Qwen/Qwen3-0.6B-Base"
+    """
+    revision: str | None = None
+    """The branch, tag or commit of that model. Example: "main"
+    """
+    trust_remote_code: bool = False
+    """Whether code that comes with that model may be executed."""
+    rank_limit: Annotated[int, Field(ge=1)] = 100
+    """The rank at which RSR clips the rank of a token."""
+    unit: Literal["sentences", "lines"] = "sentences"
+    """What a step of a trace is, for LN and DAS."""
+    window: Annotated[int, Field(ge=1)] = 2
+    """How many steps before its own LN lets a step see. [steps]"""
+    with_question: bool = False
+    """Whether the prompt stands before that window too where it does not begin the trace."""
+    margin: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    """By how much a step must be likelier to the teacher than to the model for DAS to count it."""
+    best_by: ScoreRule = "rsr"
+    """The score by which `best_teacher` knows the best teacher of a problem."""
+
 
 class ExampleSettings(Section):
     """Which verified traces become training examples. An `unverified` student uses the same
     settings except `outcomes`.
 
-    `select`: `all`, or the `k` `shortest` / `longest` / `random` / `first` traces of each problem.
+    `select`: `all`, or `k` traces of each problem: the `shortest` / `longest` / `random` / `first`,
+    the most `diverse`, those that give the `majority`'s answer, those that are best by a score of a
+    model (`rsr`, `ln`, `gn`, `das`), or those of the `best_teacher` (docs/selection.md).
     `outcomes` are the outcomes that make a trace usable. `min_tokens` and `max_tokens` bound the
     generated tokens. `validation` is a share of *problems*. `filters` has a table for each further
     filter, by name (curation/filters).
@@ -26,8 +77,12 @@ class ExampleSettings(Section):
     on another answer; `suspect_golds = "leave_out"` makes no examples of such problems.
     """
 
-    select: Literal["all", "shortest", "longest", "random", "first"] = "all"
+    select: SelectRule = "all"
     """Which usable traces of a problem become examples: all, or `k` of them."""
+    scores: ScoreSettings = Field(
+        default=ScoreSettings(), exclude_if=lambda scores: scores == ScoreSettings()
+    )
+    """The model that scores traces, for the rules of `select` that go by scores."""
     k: Annotated[int, Field(ge=1)] = 1
     """How many traces of each problem become examples. [traces]"""
     outcomes: tuple[Literal["correct", "wrong", "no_answer", "truncated", "undecided"], ...] = (
@@ -71,6 +126,15 @@ class ExampleSettings(Section):
         Literal["prompt_completion", "messages", "sharegpt", "axolotl", "openai_chat"], ...
     ] = ()
     """Formats in which the examples are written for other trainers."""
+
+    @property
+    def scored_by(self) -> ScoreRule | None:
+        """The score by which `select` chooses; None for a rule that needs none."""
+        if self.select == "best_teacher":
+            return self.scores.best_by
+        if self.select in SCORE_RULES:
+            return self.select
+        return None
 
 
 class ArchitectureSettings(Section):

@@ -96,7 +96,7 @@ class Tally:
             self.pass_rates[pass_rate_bin(share)] += 1
         self.dropped.update(decision.reasons.values())
         for pair in decision.pairs:
-            self.teachers[_teacher_of(pair.trace)] += 1
+            self.teachers[pair.trace.teacher] += 1
             self.prompts[pair.trace.prompt] += 1
             self.samplings[_sampling_of(pair.trace)] += 1
             self.graders[pair.verdict.grade.grader] += 1
@@ -160,12 +160,6 @@ def pass_rate_bin(share: float) -> str:
         return PASS_RATE_BINS[-1]
     edges_below = sum(share > edge for edge in (0.25, 0.5, 0.75))
     return PASS_RATE_BINS[1 + edges_below]
-
-
-def _teacher_of(trace: Trace) -> str:
-    if trace.published is None:
-        return trace.model
-    return f"{trace.published.teacher or 'unknown'}, published in {trace.model}"
 
 
 def _sampling_of(trace: Trace) -> str:

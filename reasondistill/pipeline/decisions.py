@@ -54,6 +54,7 @@ from reasondistill.config.students import (
     ArchitectureSettings,
     ExampleSettings,
     LoraSettings,
+    ScoreSettings,
     StudentSettings,
 )
 from reasondistill.config.words import SchedulerValue
@@ -246,6 +247,12 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
             lambda value, base: _any_outside(_tokenizers_in(value), None),
         ),
         "prompt": _read("a prompt"),
+    },
+    ScoreSettings: {
+        "model": _read("a folder or a hub's id"),
+        "revision": _harmless("asked of the hub"),
+        "trust_remote_code": _shown("runs the model's code"),
+        "with_question": _harmless("yes or no"),
     },
     ArchitectureSettings: {
         "tie_word_embeddings": _harmless("yes or no"),

@@ -31,7 +31,7 @@ from reasondistill.curation.card import (
 )
 from reasondistill.curation.decisions import Decision, Tally
 from reasondistill.curation.difficulty import pass_rate
-from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
+from reasondistill.curation.filters import SELECT, Candidate, ProblemChoice, active_filters
 from reasondistill.curation.filters.lengths import tokenizers_of, with_lengths
 from reasondistill.curation.filters.registry import DropReason
 from reasondistill.curation.filters.tools import (
@@ -46,6 +46,7 @@ from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
 from reasondistill.models.counting import token_counter
 from reasondistill.models.prompts import NamedPrompt, render_assistant
+from reasondistill.models.scores.folder import ScoreFolder
 from reasondistill.models.weights import tokenizer_identity
 from reasondistill.records import (
     Dropped,
@@ -57,6 +58,7 @@ from reasondistill.records import (
     Split,
     SuspectGold,
     Trace,
+    TraceScore,
     Verdict,
 )
 from reasondistill.runs import layout, store
@@ -73,12 +75,13 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 # Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to
 # fit in 100 MB.
 _BATCH = 32
-NOT_SELECTED = "not selected"
 BEYOND = "beyond traces.n"
 # The input that names the problems of which no more examples are made.
 _LEFT_OUT = "left_out"
 # And the one that says how many samples of each problem count, where there are more.
 _SAMPLES = "samples"
+# And what models say of the traces.
+_SCORES = "scores"
 _TELL_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -88,7 +91,7 @@ logger = logging.getLogger(__name__)
 class ExampleInputs:
     """The folders of the stages whose records become examples, and the grader that compares answers
     where any are compared. Of each problem the first `samples` count: a larger n may have drawn
-    more.
+    more. `scores` is what a model says of the traces, for the rules of `select` that go by it.
     """
 
     problems: Path
@@ -96,6 +99,7 @@ class ExampleInputs:
     verdicts: Path
     open_pool: OpenPool = new_pool
     samples: int | None = None
+    scores: ScoreFolder | None = None
 
     def has_beyond(self, traces: store.Manifest) -> bool:
         """Whether there are traces that lie beyond the first `samples`."""
@@ -181,6 +185,9 @@ def run_examples(
     fill_empty_split(folder, tally, examples.validation)
     if unverified:
         _write_unverified(folder, examples, prompt, inputs)
+    if inputs.scores is not None:
+        model = inputs.scores.identity.section["model"]
+        about = {**about, "selected": f"by {examples.select}, k = {examples.k}, scored by {model}"}
     write_dataset(folder, tally, manifests, identity, about)
     _write_exports(folder, examples.export)
     logger.info(
@@ -228,8 +235,16 @@ def _identity(
     """Exports are views of the examples and no part of what they are: another one must not make
     anybody train again. Which problems are left out counts.
     """
-    section = examples.model_dump(mode="json", exclude={"export"}) | {"prompt": prompt.tag}
+    section = examples.model_dump(mode="json", exclude={"export", "scores"})
+    section |= {"prompt": prompt.tag}
     outputs = {name: manifest.output for name, manifest in manifests.items()}
+    if examples.scored_by is not None:
+        # What the scores are is an input; here is what is made of them.
+        made_of: dict[str, Any] = {"by": examples.scored_by}
+        if examples.scored_by == "das":
+            made_of["margin"] = examples.scores.margin
+        section["scores"] = made_of
+        outputs[_SCORES] = _scores_of(inputs).fingerprint
     if store.count_lines(inputs.left_out):
         outputs[_LEFT_OUT] = store.content_of(inputs.problems, [layout.LEFT_OUT])
     if inputs.has_beyond(manifests["traces"]):
@@ -243,6 +258,12 @@ def _identity(
     return store.Identity("examples", VERSION, section, outputs)
 
 
+def _scores_of(inputs: ExampleInputs) -> ScoreFolder:
+    if inputs.scores is None:
+        raise StageError("select goes by scores, and nobody says where they are.")
+    return inputs.scores
+
+
 def _has_grown(inputs: ExampleInputs) -> store.HasGrown:
     """Whether a changed input is what it was and more: the examples are made anew all the same, and
     a student of those before learns that they grew.
@@ -253,7 +274,7 @@ def _has_grown(inputs: ExampleInputs) -> store.HasGrown:
 
     def is_growth(name: str, old: Any, new: Any) -> bool:
         key = name.removeprefix("inputs.")
-        return key in (_LEFT_OUT, _SAMPLES) or old in stood.get(key, ())
+        return key in (_LEFT_OUT, _SAMPLES, _SCORES) or old in stood.get(key, ())
 
     return is_growth
 
@@ -338,7 +359,7 @@ def decide(
         reason = choice.see(candidate)
         if reason is not None:
             reasons[pair.trace.id] = reason
-    reasons |= dict.fromkeys(choice.passed_over(), NOT_SELECTED)
+    reasons |= choice.selection.reasons
     return Decision(problem, tuple(pairs), reasons)
 
 
@@ -360,7 +381,7 @@ def with_suspicion(decision: Decision, examples: ExampleSettings, tools: Tools) 
     reasons = dict(decision.reasons)
     if examples.suspect_golds == "leave_out":
         for pair in decision.pairs:
-            if reasons.get(pair.trace.id, NOT_SELECTED) == NOT_SELECTED:
+            if reasons.get(pair.trace.id, SELECT).startswith(SELECT):
                 reasons[pair.trace.id] = "gold under suspicion"
     return replace(decision, reasons=reasons, suspect=suspect)
 
@@ -400,8 +421,11 @@ def make_examples(
     verdicts: Iterable[Verdict],
     prompt: NamedPrompt,
     examples: ExampleSettings,
+    *,
+    scores: Mapping[str, TraceScore] | None = None,
 ) -> ChosenExamples:
-    """Filter, select per problem and split by problem; `prompt` is the student's.
+    """Filter, select per problem and split by problem; `prompt` is the student's, `scores` what a
+    model says of the traces, by their ids.
 
         chosen = make_examples(problems, traces, verdicts, load_prompt("think"),
                                ExampleSettings(select="shortest"))
@@ -425,6 +449,8 @@ def make_examples(
     dropped: list[Dropped] = []
     suspects: list[SuspectGold] = []
     with opened_tools(new_pool, token_counter) as tools:
+        if scores is not None:
+            tools = replace(tools, score=scores.__getitem__)
         tools = with_lengths(tools, _candidates(graded, iter(problems), tools), examples)
         for decision in decide_all(graded, iter(problems), examples, tools=tools):
             _count(tally, decision, examples)
@@ -445,6 +471,8 @@ def _decisions(
 ) -> Iterator[Decision]:
     left_out = inputs.reasons_left_out()
     with opened_tools(inputs.open_pool, token_counter) as tools:
+        if examples.scored_by is not None:
+            tools = replace(tools, score=_scores_of(inputs).reader())
         candidates = (
             candidate
             for candidate in _candidates(*_read(inputs), tools)
