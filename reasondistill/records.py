@@ -463,7 +463,8 @@ class TraceScore(Record):
 class Example(Record):
     """One training example: prompt turns, then the assistant's turn that the loss is on.
 
-    `tokens` counts generated tokens of the trace (0 where the text was not generated).
+    `tokens` counts generated tokens of the trace (0 where the text was not generated). One epoch
+    goes over it `copies` times.
     """
 
     id: str
@@ -472,6 +473,8 @@ class Example(Record):
     messages: tuple[Message, ...]
     tokens: Int64
     split: Split
+    # Written only where there are several: other examples stay byte for byte what they were.
+    copies: Natural = Field(default=1, exclude_if=lambda copies: copies == 1)
 
 
 class Dropped(Record):

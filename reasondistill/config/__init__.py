@@ -73,8 +73,10 @@ from reasondistill.config.students import (
     ArchitectureSettings,
     ExampleSettings,
     LoraSettings,
+    MixtureSettings,
     ScoreRule,
     ScoreSettings,
+    StudentExamples,
     StudentSettings,
 )
 
@@ -100,6 +102,7 @@ __all__ = [
     "JudgeSettings",
     "LoraSettings",
     "ModelSettings",
+    "MixtureSettings",
     "NearDuplicateSettings",
     "Name",
     "OpenAISettings",
@@ -119,6 +122,7 @@ __all__ = [
     "Scalar",
     "ShrinkSettings",
     "StoredSettings",
+    "StudentExamples",
     "StudentSettings",
     "SampledModel",
     "TraceSettings",

@@ -62,6 +62,39 @@ class ScoreSettings(Section):
     """The score by which `best_teacher` knows the best teacher of a problem."""
 
 
+class MixtureSettings(Section):
+    """How much of each group of examples is trained on: `[examples.mixture]`. A group with more
+    generated tokens than its share is under-sampled, one with fewer over-sampled: some examples
+    are trained on several times. Validation examples stay as they are.
+    """
+
+    by: Literal["source", "tag", "teacher", "length"] = "source"
+    """What tells the groups apart: the source or the tag of a problem, the teacher of a trace, or
+    its length.
+    """
+    weights: dict[str, Annotated[float, Field(gt=0)]]
+    """The share of each group, as parts of all; what is not named is left out. Lengths are `short`
+    and `long`. Example: { short = 4, long = 1 }
+    """
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """The tokens of all groups together; without it as many as there are without a copy. [tokens]
+    Example: 2000000
+    """
+    short_tokens: Annotated[int, Field(ge=1)] = 1000
+    """Up to so many tokens a trace is short. [tokens]"""
+    most_copies: Annotated[int, Field(ge=1)] = 4
+    """How often an example may be trained on in one epoch."""
+
+    @model_validator(mode="after")
+    def _names_groups(self) -> MixtureSettings:
+        if not self.weights:
+            raise ValueError("weights: names no group")
+        strange = [name for name in self.weights if name not in ("short", "long")]
+        if self.by == "length" and strange:
+            raise ValueError(f"weights: lengths are short and long, not {strange[0]!r}")
+        return self
+
+
 class ExampleSettings(Section):
     """Which verified traces become training examples. An `unverified` student uses the same
     settings except `outcomes`.
@@ -83,6 +116,10 @@ class ExampleSettings(Section):
         default=ScoreSettings(), exclude_if=lambda scores: scores == ScoreSettings()
     )
     """The model that scores traces, for the rules of `select` that go by scores."""
+    mixture: MixtureSettings | None = Field(
+        default=None, exclude_if=lambda mixture: mixture is None
+    )
+    """How much of each group of examples is trained on; on where the table stands."""
     k: Annotated[int, Field(ge=1)] = 1
     """How many traces of each problem become examples. [traces]"""
     outcomes: tuple[Literal["correct", "wrong", "no_answer", "truncated", "undecided"], ...] = (
@@ -135,6 +172,57 @@ class ExampleSettings(Section):
         if self.select in SCORE_RULES:
             return self.select
         return None
+
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class StudentExamples(Section):
+    """Which of the examples one student is trained on: `[students.examples]`, below its
+    `[[students]]`. In a chain of students, each of which has the one before as its base, it is a
+    curriculum. Examples to validate on stay.
+    """
+
+    sources: tuple[str, ...] = ()
+    """Only those of problems of these sources. Example: ["gsm"]"""
+    tags: tuple[str, ...] = ()
+    """Only those of problems with one of these tags. Example: ["competition"]"""
+    teachers: tuple[str, ...] = ()
+    """Only those that one of these teachers wrote, named without a revision. Example:
+    ["Qwen/Qwen3-8B"]
+    """
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Only traces of so many generated tokens or more. [tokens] Example: 500"""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Only traces of so many generated tokens or fewer. [tokens] Example: 2000"""
+    min_temperature: Annotated[float, Field(ge=0)] | None = None
+    """Only traces that were sampled at this temperature or above. Example: 0.9"""
+    max_temperature: Annotated[float, Field(ge=0)] | None = None
+    """Only traces that were sampled at this temperature or below. Example: 0.7"""
+    min_pass_rate: Rate | None = None
+    """Only problems that the teacher solved this often or more often. Example: 0.5"""
+    max_pass_rate: Rate | None = None
+    """Only problems that the teacher solved this often or less often. Example: 0.5"""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """At most so many of them, by a hash of `seed` and trace: a larger limit keeps those of a
+    smaller one. [examples] Example: 400
+    """
+    seed: int = 0
+    """What the choice of `limit` begins with."""
+
+    @model_validator(mode="after")
+    def _chooses(self) -> StudentExamples:
+        for name in ("tokens", "temperature", "pass_rate"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"min_{name}: {low} is above max_{name} = {high}")
+        return self
+
+    @property
+    def words(self) -> str:
+        """What is set, as it is written."""
+        given = self.model_dump(exclude_defaults=True)
+        return ", ".join(f"{key} = {value}" for key, value in given.items())
 
 
 class ArchitectureSettings(Section):
@@ -337,6 +425,10 @@ class StudentSettings(MethodTables):
     """LoRA in place of training all weights; on where the table stands."""
     shrink: ShrinkSettings | None = None
     """Cuts the student out of its base; on where the table stands."""
+    examples: StudentExamples | None = Field(
+        default=None, exclude_if=lambda examples: examples is None
+    )
+    """Which of the examples it is trained on; without the table all."""
     eos_token: str | None = None
     """The token that ends an answer, where the base's own is another. Example: "<|im_end|>"
     """

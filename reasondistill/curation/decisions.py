@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reasondistill.curation.difficulty import pass_rate
-from reasondistill.records import Graded, Problem, Split, SuspectGold, Trace
-from reasondistill.runs.figures import ExamplesFigures
+from reasondistill.records import Example, Graded, Problem, Split, SuspectGold, Trace
+from reasondistill.runs.figures import ExamplesFigures, MixedGroup
 
 # Every row of a data set may name a writer of its own.
 _MOST_LISTED = 20
@@ -62,6 +62,7 @@ class Tally:
     problems: int = 0
     kept_problems: int = 0
     suspects: int = 0
+    mixture: tuple[MixedGroup, ...] = ()
     _first: tuple[float, str] = (2.0, "")
     _last: tuple[float, str] = (-1.0, "")
 
@@ -108,6 +109,25 @@ class Tally:
             self._first = min(self._first, (place, decision.problem.id))
             self._last = max(self._last, (place, decision.problem.id))
 
+    def see_mixed(
+        self, kept: Iterable[Example], reasons: Iterable[str], place_of: Callable[[str], float]
+    ) -> None:
+        """Count anew what a mixture has left, and add the reasons why the others were dropped."""
+        self.dropped.update(reasons)
+        self.tokens = array("q")
+        self.splits = Counter()
+        self.kept_problems = 0
+        self._first, self._last = (2.0, ""), (-1.0, "")
+        before = ""
+        for example in kept:
+            self.tokens.append(example.tokens)
+            self.splits[example.split] += 1
+            if example.problem_id != before:
+                before = example.problem_id
+                self.kept_problems += 1
+                here = (place_of(before), before)
+                self._first, self._last = min(self._first, here), max(self._last, here)
+
     def origins(self) -> dict[str, str]:
         """Teachers, sampling and graders of the traces, from the records; with the number of traces
         where there are several.
@@ -144,6 +164,7 @@ class Tally:
             pass_rate_75_100=self.pass_rates["pass_rate_75_100"],
             pass_rate_100=self.pass_rates["pass_rate_100"],
             suspect_golds=self.suspects,
+            mixture=self.mixture,
         )
 
 

@@ -54,7 +54,9 @@ from reasondistill.config.students import (
     ArchitectureSettings,
     ExampleSettings,
     LoraSettings,
+    MixtureSettings,
     ScoreSettings,
+    StudentExamples,
     StudentSettings,
 )
 from reasondistill.config.words import SchedulerValue
@@ -248,6 +250,10 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         ),
         "prompt": _read("a prompt"),
     },
+    StudentExamples: dict.fromkeys(
+        ("sources", "tags", "teachers"), _harmless("compared with records of the run")
+    ),
+    MixtureSettings: {"weights": _harmless("names of groups and numbers")},
     ScoreSettings: {
         "model": _read("a folder or a hub's id"),
         "revision": _harmless("asked of the hub"),

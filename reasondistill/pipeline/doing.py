@@ -25,7 +25,7 @@ from reasondistill.pipeline.runs import (
 )
 from reasondistill.pipeline.status import folder_of, settle
 from reasondistill.pipeline.tasks import measures_all
-from reasondistill.runs.layout import MANIFEST
+from reasondistill.runs.layout import MANIFEST, UNVERIFIED
 from reasondistill.runs.samples import drawn_problems
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import Manifest, StopSignal
@@ -162,15 +162,14 @@ def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
 
     inputs = example_inputs(run)
     prompt = load_prompt(run.pipeline.student_prompt)
+    folder = run.stage("examples")
+    unverified = any(student.method == "unverified" for student in run.pipeline.all_students())
     if inputs.scores is not None and not inputs.scores.is_complete:
         found = examples.foresee_examples(
-            run.pipeline.examples,
-            prompt,
-            inputs,
-            run.stage("examples"),
-            keep_old=run.keep_old,
+            run.pipeline.examples, prompt, inputs, folder, keep_old=run.keep_old
         )
-        if found.state != "complete":
+        lacks_some = unverified and not (folder / UNVERIFIED).exists()
+        if found.state != "complete" or lacks_some:
             score_traces(run, task, stop)
     if task.share is not None and task.share.role != "close":
         return None
@@ -178,9 +177,9 @@ def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
         run.pipeline.examples,
         prompt,
         inputs,
-        run.stage("examples"),
+        folder,
         about={"name": run.pipeline.name, "about": run.pipeline.about},
-        unverified=any(student.method == "unverified" for student in run.pipeline.all_students()),
+        unverified=unverified,
         keep_old=run.keep_old,
     )
 

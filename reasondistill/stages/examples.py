@@ -16,7 +16,8 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, islice
+from functools import partial
+from itertools import chain, groupby, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from reasondistill.curation.filters.tools import (
     new_pool,
     opened_tools,
 )
+from reasondistill.curation.mixing import Mixed, Mixer
 from reasondistill.curation.suspects import suspect_gold
 from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
@@ -179,9 +181,15 @@ def run_examples(
         return store.seal(folder, (UNVERIFIED, EXPORTS))
     remove_outputs(folder)
     tally = Tally()
-    write_decisions(folder, examples, prompt, tally, _decisions(inputs, examples))
+    decisions = _decisions(inputs, examples)
+    mixer = _mixer_of(examples)
+    if mixer is not None:
+        decisions = _watched(decisions, mixer, examples)
+    write_decisions(folder, examples, prompt, tally, decisions)
     if tally.kept == 0:
         raise StageError(nothing_kept(folder, tally))
+    if mixer is not None:
+        _write_mixed(folder, mixer.mixed(), tally, examples)
     fill_empty_split(folder, tally, examples.validation)
     if unverified:
         _write_unverified(folder, examples, prompt, inputs)
@@ -450,17 +458,34 @@ def make_examples(
     suspects: list[SuspectGold] = []
     with opened_tools(new_pool, token_counter) as tools:
         if scores is not None:
-            tools = replace(tools, score=scores.__getitem__)
+            tools = replace(tools, score=partial(_score_in, scores))
         tools = with_lengths(tools, _candidates(graded, iter(problems), tools), examples)
-        for decision in decide_all(graded, iter(problems), examples, tools=tools):
+        decisions = decide_all(graded, iter(problems), examples, tools=tools)
+        mixer = _mixer_of(examples)
+        if mixer is not None:
+            decisions = _watched(decisions, mixer, examples)
+        for decision in decisions:
             _count(tally, decision, examples)
             chosen += _examples(decision, prompt, examples)
             dropped += _dropped(decision)
             suspects += _suspects(decision)
+    if mixer is not None:
+        mixed = mixer.mixed()
+        by_id = {example.id: example.problem_id for example in chosen}
+        for name, reason in mixed.reasons.items():
+            dropped.append(Dropped(trace_id=name, problem_id=by_id[name], reason=reason))
+        chosen = list(mixed.of(chosen))
+        tally.see_mixed(chosen, mixed.reasons.values(), lambda name: _place(name, examples.seed))
     move = _move_for_empty_split(tally, examples.validation)
     if move is not None:
         chosen = [move.of(example) for example in chosen]
     return ChosenExamples(tuple(chosen), tuple(dropped), tuple(suspects))
+
+
+def _score_in(scores: Mapping[str, TraceScore], trace_id: str) -> TraceScore:
+    if trace_id not in scores:
+        raise StageError(f"trace {trace_id}: it has no score; score it first.")
+    return scores[trace_id]
 
 
 # ---- reading and writing -------------------------------------------------------------------------
@@ -596,6 +621,46 @@ def _suspects(decision: Decision) -> Iterator[SuspectGold]:
         yield decision.suspect
 
 
+def _mixer_of(examples: ExampleSettings) -> Mixer | None:
+    """What weighs groups of examples, where that is asked for."""
+    if examples.mixture is None:
+        return None
+    return Mixer(examples.mixture, seed=examples.seed)
+
+
+def _watched(
+    decisions: Iterable[Decision], mixer: Mixer, examples: ExampleSettings
+) -> Iterator[Decision]:
+    """The same; what is kept to train on is shown to the mixer."""
+    for decision in decisions:
+        if split_of(decision.problem.id, examples) == "train":
+            for pair in decision.kept:
+                mixer.see(decision.problem, pair.trace)
+        yield decision
+
+
+def _write_mixed(folder: Path, mixed: Mixed, tally: Tally, examples: ExampleSettings) -> None:
+    """Take out of examples.jsonl what is beyond the share of its group, and note the copies."""
+
+    def dropped() -> Iterator[Dropped]:
+        for example in store.read_records(folder / EXAMPLES, Example):
+            name = example.trace_id or example.id
+            if name in mixed.reasons:
+                reason = mixed.reasons[name]
+                yield Dropped(trace_id=name, problem_id=example.problem_id, reason=reason)
+
+    with store.Shard(folder / DROPPED, goes_on=False) as shard:
+        shard.append(dropped())
+    left = mixed.of(store.read_records(folder / EXAMPLES, Example))
+    store.write_records(folder / EXAMPLES, left)
+    tally.mixture = mixed.groups
+    tally.see_mixed(
+        store.read_records(folder / EXAMPLES, Example),
+        mixed.reasons.values(),
+        lambda problem_id: _place(problem_id, examples.seed),
+    )
+
+
 @dataclass(frozen=True)
 class _Move:
     """A problem that changes its split."""
@@ -607,7 +672,8 @@ class _Move:
         """The example, in the other split where it is of this problem."""
         if example.problem_id != self.problem_id:
             return example
-        return example.model_copy(update={"split": self.split})
+        # Copies are for training.
+        return example.model_copy(update={"split": self.split, "copies": 1})
 
 
 def _move_for_empty_split(tally: Tally, validation: float) -> _Move | None:
@@ -658,6 +724,12 @@ def _write_unverified(
         if example.split != split_of(example.problem_id, examples):
             moved[example.problem_id] = example.split
 
+    mixer = _mixer_of(examples)
+    if mixer is not None:
+        # Once more, and not the file again: after a kill a file that is there is whole.
+        for _ in _watched(_decisions(inputs, examples, verified=False), mixer, examples):
+            pass
+
     def chosen() -> Iterator[Example]:
         for decision in _decisions(inputs, examples, verified=False):
             problem = decision.problem
@@ -665,13 +737,18 @@ def _write_unverified(
             for pair in decision.kept:
                 yield make_example(problem, pair.trace, prompt, split)
 
-    count = store.write_records(folder / UNVERIFIED, chosen())
+    rows = chosen()
+    if mixer is not None:
+        rows = mixer.mixed().of(rows)
+    count = store.write_records(folder / UNVERIFIED, rows)
     logger.info("%s: %d examples that nobody verified", folder, count)
 
 
 def _of_split(folder: Path, split: Split) -> Iterator[Example]:
-    examples = store.read_records(folder / EXAMPLES, Example)
-    return (example for example in examples if example.split == split)
+    """The examples of a split, each as often as it is trained on."""
+    for example in store.read_records(folder / EXAMPLES, Example):
+        if example.split == split:
+            yield from repeat(example, example.copies)
 
 
 def write_dataset(
@@ -696,14 +773,17 @@ def write_dataset(
     sources: Sequence[SourceFigures] = ()
     if "problems" in manifests:
         sources = ProblemsFigures.of(manifests["problems"]).sources
+    figures = tally.figures().to_dict()
+    figures.pop("mixture", None)
     facts = CardFacts(
         title=about.get("name", "Distilled examples"),
         files=files,
         funnel=funnel_of(manifests, tally),
         origins={**about, **tally.origins()},
-        figures={name: f"{value:,}" for name, value in tally.figures().to_dict().items()},
+        figures={name: f"{value:,}" for name, value in figures.items()},
         fingerprints=fingerprints,
         sources=sources,
+        mixture=tally.mixture,
     )
     store.write_text(folder / DATASET / layout.CARD, dataset_card(facts))
 

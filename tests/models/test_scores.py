@@ -16,7 +16,7 @@ from test_examples import PROMPT, finished, graded, problem
 from tiny_model import make_tiny_model, make_tokenizer
 
 from reasondistill.config import ScoreSettings
-from reasondistill.errors import ConfigError, StageError
+from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.models.samplers import TopK
 from reasondistill.models.scores.folder import ScoreFolder, run_scores
 from reasondistill.models.scores.job import ScoreJob, ScoringModel
@@ -24,6 +24,9 @@ from reasondistill.models.scores.steps import Pieces, step_ends
 from reasondistill.models.topk import Source, TopKWriter
 from reasondistill.models.vocabulary import vocabulary_of
 from reasondistill.records import Trace, TraceScore
+from reasondistill.runs.checking import LocalTree, check_run
+from reasondistill.runs.layout import RunFolder
+from reasondistill.runs.repairing import repair_run
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import read_records
 from reasondistill.runs.work_sharing import Share
@@ -367,6 +370,25 @@ def test_another_model_has_a_folder_of_its_own_and_settings_of_other_scores_none
     # What only other kinds of score read changes nothing.
     assert ScoreFolder.of(job_of(tmp_path, "whole", tiny, window=9, margin=0.5)).path == path
     assert ScoreFolder.of(job_of(tmp_path, "local", tiny, window=9)).path != path
+
+
+def test_damaged_scores_are_named_and_a_repair_keeps_the_sound_ones(
+    tiny: Path, tmp_path: Path
+) -> None:
+    stages(tmp_path, problems=3)
+    job = counted_job(tmp_path, tiny)
+    run_scores(job)
+    path = ScoreFolder.of(job).path / "scores.jsonl"
+    sound = path.read_bytes()
+    path.write_bytes(sound.replace(b"train/2:1", b"train/2:9"))
+    found = [fault for one in check_run(LocalTree(tmp_path)) for fault in one.faults]
+    assert [fault.path for fault in found] == [path.relative_to(tmp_path).as_posix()]
+    with pytest.raises(DataError, match=r"scores\.jsonl"):
+        ScoreFolder.of(job).reader()("d/train/3:2")
+    (repair,) = repair_run(RunFolder(tmp_path))
+    assert repair.is_mended and "sound scores are kept" in repair.done
+    run_scores(job)
+    assert path.read_bytes() == sound
 
 
 def test_a_reader_wants_the_order_of_the_traces(tiny: Path, tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ from test_examples import finished, graded, problem
 from tiny_model import make_tiny_model
 
 from reasondistill.config import Cluster, Pipeline
-from reasondistill.pipeline import Run, Task, plan, run_task
+from reasondistill.pipeline import Run, Task, plan, run_task, stage_states
 from reasondistill.pipeline.measured import scoring_model
 from reasondistill.records import Dropped, Example, TraceScore
 from reasondistill.runs.store import StopSignal, read_manifest, read_records
 from reasondistill.runs.work_sharing import Share
+from reasondistill.stages.report.building import build_report
+from reasondistill.stages.report.facts import read_facts, read_stages
+from reasondistill.stages.report.page import render_page
 
 TEXTS = ["It is 1. So \\boxed{1}", "One.\nAnd \\boxed{1}", "zq xj " * 9 + "\\boxed{1}"]
 
@@ -70,6 +73,13 @@ def test_examples_are_the_traces_that_the_students_base_finds_likeliest(
     assert manifest is not None and manifest.dropped == {"select: passed over by gn": 4}
     card = (run.stage("examples") / "dataset" / "README.md").read_text()
     assert "select: passed over by gn" in card and "by gn, k = 1, scored by model@" in card
+
+    stages = read_stages(run.folder, besides=run.stage("report"))
+    facts = read_facts(run.folder, stages, traces=0)
+    (step,) = [step for step in build_report(facts).funnel if step.stage == "4-examples"]
+    assert step.dropped == manifest.dropped
+    assert "2-traces/scores/" in render_page(facts, title="t", about="")
+    assert [state.state for state in stage_states(run)][3] == "complete"
 
     # Another rule that reads the same pass measures nothing again; what is finished is left alone.
     (path,) = run.stage("traces").glob("scores/*/scores.jsonl")
