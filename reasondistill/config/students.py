@@ -396,6 +396,12 @@ class StudentSettings(MethodTables):
     """Examples per optimizer step over all devices; packed rows with `packing`. [examples]"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     """The highest learning rate."""
+    loss_mean: Literal["token", "sample"] = Field(
+        default="token", exclude_if=lambda mean: mean == "token"
+    )
+    """What the loss of a step is the mean of: all its tokens, so that long examples weigh more, or
+    its examples, each of which is the mean of its own tokens. Only of methods without a teacher.
+    """
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up."""
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -535,6 +541,15 @@ class StudentSettings(MethodTables):
         if named and not self.distils():
             raise ValueError(
                 f"teacher: method {self.method!r} has no teacher; it learns from the examples alone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _means_what_it_can(self) -> StudentSettings:
+        if self.loss_mean == "sample" and self.distils():
+            raise ValueError(
+                f"loss_mean: method {self.method!r} takes the mean over tokens; only methods "
+                "without a teacher take that over examples"
             )
         return self
 
