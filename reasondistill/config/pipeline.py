@@ -201,6 +201,27 @@ class Pipeline(Section):
         return self
 
     @model_validator(mode="after")
+    def _every_problem_has_a_teacher(self) -> Pipeline:
+        if self.problems is None or not any(teacher.tags for teacher in self.teachers):
+            return self
+        known = {getattr(part, "tag", None) for part in self.problems.parts}
+        named = {tag for teacher in self.teachers for tag in teacher.tags}
+        strange = sorted(named - known)
+        if strange:
+            listed = ", ".join(sorted(tag for tag in known if tag is not None))
+            raise ValueError(
+                f"traces.teachers: no source of problems is tagged {strange[0]!r}; tags: "
+                f"{listed or 'none'}"
+            )
+        if known - named and all(teacher.tags for teacher in self.teachers):
+            left = min(str(tag or "(no tag)") for tag in known - named)
+            raise ValueError(
+                f"traces.teachers: nobody is dealt the problems tagged {left}, since each teacher "
+                "names tags; leave those of one out: it gets all other problems"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _is_cleaned_of_something(self) -> Pipeline:
         if self.problems is None or self.problems.decontaminate is None:
             return self

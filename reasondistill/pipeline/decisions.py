@@ -233,7 +233,10 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         ),
         "teacher": _harmless("shown to people"),
     },
-    SampledModel: {"name": _harmless("letters, digits and . _ -")},
+    SampledModel: {
+        "name": _harmless("letters, digits and . _ -"),
+        "tags": _harmless("compared with tags of problems"),
+    },
     TraceSettings: {
         "prompt": _read("a prompt"),
         "logprobs_model": _read("a folder or a hub's id"),
