@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -262,13 +263,25 @@ def test_a_teacher_of_other_tokens_is_refused_by_name(tiny: Path, tmp_path: Path
 def test_a_model_whose_tokenizer_cannot_be_loaded_is_refused_by_name(
     tiny: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     broken = shutil.copytree(tiny, tmp_path / "broken")
     (broken / "tokenizer.json").write_text("{")
     stages(tmp_path, problems=1)
     with pytest.raises(ConfigError, match="broken"):
         run_scores(job_of(tmp_path, "whole", broken))
+
+
+def test_a_model_that_gives_no_numbers_is_refused_by_name(tiny: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    spoilt = shutil.copytree(tiny, tmp_path / "spoilt")
+    model = AutoModelForCausalLM.from_pretrained(spoilt)
+    with torch.no_grad():
+        model.model.norm.weight[0] = math.nan
+    model.save_pretrained(spoilt)
+    stages(tmp_path, problems=1)
+    with pytest.raises(ConfigError, match="spoilt: gives a log-probability that is no finite"):
+        run_scores(job_of(tmp_path, "whole", spoilt))
 
 
 # ---- resumed and shared --------------------------------------------------------------------------

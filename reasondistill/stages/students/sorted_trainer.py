@@ -122,10 +122,11 @@ class SortedTrainer(SFTTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """TRL's; in evaluation the cross-entropy alone, which all methods can be compared by."""
-        if self.by_sample and model.training:
+        is_training: bool = model.training
+        if self.by_sample and is_training:
             model = self._weighed(model, inputs, num_items_in_batch)
         has_router_loss = self.aux_loss_enabled
-        self.aux_loss_enabled = has_router_loss and self.model.training
+        self.aux_loss_enabled = has_router_loss and is_training
         try:
             with labelled_positions_alone():
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
