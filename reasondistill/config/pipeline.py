@@ -205,7 +205,9 @@ class Pipeline(Section):
         if self.problems is None or not any(teacher.tags for teacher in self.teachers):
             return self
         known = {getattr(part, "tag", None) for part in self.problems.parts}
-        named = {tag for teacher in self.teachers for tag in teacher.tags}
+        named: set[str] = set()
+        for teacher in self.teachers:
+            named.update(teacher.tags)
         strange = sorted(named - known)
         if strange:
             listed = ", ".join(sorted(tag for tag in known if tag is not None))

@@ -69,7 +69,9 @@ def group_of(problem: Problem, trace: Trace, settings: MixtureSettings) -> str:
                 return trace.published.teacher or "unknown"
             return trace.model.partition("@")[0]
         case "length":
-            return "short" if trace.completion.tokens <= settings.short_tokens else "long"
+            if trace.completion.tokens <= settings.short_tokens:
+                return "short"
+            return "long"
 
 
 class Mixer:
@@ -88,7 +90,9 @@ class Mixer:
         example, or would need more copies than are allowed.
         """
         weights = self._settings.weights
-        tokens = {name: sum(part.tokens for part in self._groups[name]) for name in weights}
+        tokens: dict[str, int] = {}
+        for name in weights:
+            tokens[name] = sum(part.tokens for part in self._groups[name])
         missing = [name for name in weights if not tokens[name]]
         if missing:
             there = ", ".join(sorted(name for name, parts in self._groups.items() if parts))

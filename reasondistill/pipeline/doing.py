@@ -208,6 +208,7 @@ def score_job(run: Run) -> ScoreJob | None:
         load_prompt(run.pipeline.student_prompt),
         run.stage("problems"),
         run.stage("traces"),
+        threads=run.cluster.train.threads,
     )
 
 

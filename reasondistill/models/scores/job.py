@@ -62,7 +62,8 @@ Measure = Callable[[Trace, str], TraceScore]
 @dataclass(frozen=True)
 class ScoreJob:
     """What is measured of the traces of a folder, by which model, and how this process does it.
-    `open_model` loads the model, which takes long (None: with transformers).
+    `open_model` loads the model, which takes long (None: with transformers, whose threads on a CPU
+    are `threads`).
     """
 
     kind: Kind
@@ -73,6 +74,7 @@ class ScoreJob:
     traces: Path
     session: Session = ALONE
     open_model: Callable[[ScoreJob], Measure] | None = None
+    threads: int | None = None
 
     def section(self) -> dict[str, Any]:
         """The settings of the folder's identity."""

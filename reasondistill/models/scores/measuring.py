@@ -214,6 +214,8 @@ class Measurer:
 
     def __init__(self, job: ScoreJob) -> None:
         self._job = job
+        if job.threads is not None:
+            torch.set_num_threads(job.threads)
         self.model, self.tokenizer = load(job.model)
         self._pieces = Pieces(self.tokenizer)
         self._last_prompt: tuple[str, TokenisedPrompt] | None = None
