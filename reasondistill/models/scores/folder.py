@@ -152,10 +152,11 @@ def run_scores(job: ScoreJob) -> Manifest:
     work_sharing.gather(path)
     if share is not None:
         return _open_for_workers(job, path, share.of)
-    missing = _missing(read_records(job.traces / layout.TRACES, Trace), scored_in(scores))
-    total = count_lines(job.traces / layout.TRACES)
+    done = scored_in(scores)
+    missing = _missing(read_records(job.traces / layout.TRACES, Trace), done)
+    left = count_lines(job.traces / layout.TRACES) - len(done)
     with Shard(scores) as shard:
-        _score(job, missing, shard, total)
+        _score(job, missing, shard, left)
     _put_in_order(job, scores)
     return _finish(path, started)
 
@@ -204,7 +205,7 @@ def _fill(job: ScoreJob, path: Path, number: int) -> Manifest:
 
 def _score(job: ScoreJob, traces: Iterator[Trace], shard: Shard, total: int) -> None:
     """Measure these traces and write what was measured, some seconds' at once. The model is loaded
-    for the first one.
+    for the first one. `total` is how many are left, for the others of a crew too.
     """
     measure: Measure | None = None
     questions: dict[str, str] = {}
