@@ -29,6 +29,7 @@ Split = Literal["train", "validation"]
 
 # What arrays, and other programs, hold as whole numbers: counts of any run are far below.
 Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Natural = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "no_answer", "truncated", "undecided")
@@ -315,6 +316,13 @@ class Trace(Record):
     # Written only where there is one: records without it stay byte for byte what they were.
     published: Published | None = Field(default=None, exclude_if=lambda one: one is None)
 
+    @property
+    def teacher(self) -> str:
+        """Who wrote it; of a published one also where."""
+        if self.published is None:
+            return self.model
+        return f"{self.published.teacher or 'unknown'}, published in {self.model}"
+
 
 class FewerTraces(Record):
     """A problem of which a data set holds fewer published traces than were asked for."""
@@ -433,10 +441,30 @@ class JudgeReply(Record):
     completion: Completion
 
 
+class TraceScore(Record):
+    """What a model says of the text of a trace, behind the prompt that a student learns it from.
+
+    `tokens` are those of the text and its end, `surprisal` the sum of their −log q in nats, `ranks`
+    the sum of their ranks, each clipped. Where steps were measured, `step_tokens` and
+    `step_log_probs` (a sum of log q for each step) say more, and `teacher_log_probs` what stands in
+    the teacher's top-K cache. `fault` says why a trace has no score.
+    """
+
+    trace_id: str
+    tokens: Natural = 0
+    surprisal: Finite = 0.0
+    ranks: Natural | None = None
+    step_tokens: tuple[Natural, ...] = ()
+    step_log_probs: tuple[Finite, ...] = ()
+    teacher_log_probs: tuple[Finite, ...] = ()
+    fault: str | None = None
+
+
 class Example(Record):
     """One training example: prompt turns, then the assistant's turn that the loss is on.
 
-    `tokens` counts generated tokens of the trace (0 where the text was not generated).
+    `tokens` counts generated tokens of the trace (0 where the text was not generated). One epoch
+    goes over it `copies` times.
     """
 
     id: str
@@ -445,6 +473,8 @@ class Example(Record):
     messages: tuple[Message, ...]
     tokens: Int64
     split: Split
+    # Written only where there are several: other examples stay byte for byte what they were.
+    copies: Natural = Field(default=1, exclude_if=lambda copies: copies == 1)
 
 
 class Dropped(Record):

@@ -232,15 +232,18 @@ class GradeSettings(Section):
 class ResourceSettings(Section):
     """The resources of a stage: `[stages.NAME]`, over `[stages.default]`.
 
-    `shards` is the number of workers that share the stage (traces, verdicts, evals), at most
-    `max_concurrent` of them at a time. The other keys are per worker, on each of its `nodes`.
+    `shards` is the number of workers that share the stage (traces, verdicts, evals, and examples
+    where a model scores the traces), at most `max_concurrent` of them at a time. The other keys are
+    per worker, on each of its `nodes`.
     `memory` and `time` are written as for Slurm (`64G`, `1-12:00:00`), and so are further
     `options` (`["--exclusive"]`), one in each text. `environment` names a section of
     `[environments]`.
     """
 
     shards: Annotated[int, Field(ge=1)] = 1
-    """The number of workers that share the stage (traces, verdicts, evals). [workers]"""
+    """The number of workers that share the stage (traces, verdicts, evals, and examples where a
+    model scores the traces). [workers]
+    """
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
     """How many of them run at a time. [workers]"""
     nodes: Annotated[int, Field(ge=1)] = 1

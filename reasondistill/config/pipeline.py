@@ -201,6 +201,29 @@ class Pipeline(Section):
         return self
 
     @model_validator(mode="after")
+    def _every_problem_has_a_teacher(self) -> Pipeline:
+        if self.problems is None or not any(teacher.tags for teacher in self.teachers):
+            return self
+        known = {getattr(part, "tag", None) for part in self.problems.parts}
+        named: set[str] = set()
+        for teacher in self.teachers:
+            named.update(teacher.tags)
+        strange = sorted(named - known)
+        if strange:
+            listed = ", ".join(sorted(tag for tag in known if tag is not None))
+            raise ValueError(
+                f"traces.teachers: no source of problems is tagged {strange[0]!r}; tags: "
+                f"{listed or 'none'}"
+            )
+        if known - named and all(teacher.tags for teacher in self.teachers):
+            left = min(str(tag or "(no tag)") for tag in known - named)
+            raise ValueError(
+                f"traces.teachers: nobody is dealt the problems tagged {left}, since each teacher "
+                "names tags; leave those of one out: it gets all other problems"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _is_cleaned_of_something(self) -> Pipeline:
         if self.problems is None or self.problems.decontaminate is None:
             return self
@@ -248,6 +271,46 @@ class Pipeline(Section):
                     "early_stopping_patience), but examples.validation = 0"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _has_what_scores_traces(self) -> Pipeline:
+        rule = self.examples.scored_by
+        if rule is None or self.traces is None:
+            return self
+        select = f"examples.select = {self.examples.select!r}"
+        if rule == "das" and self.traces.logprobs is None:
+            raise ValueError(
+                f"{select}: compares with the teacher's log-probabilities; store them with "
+                "traces.logprobs = 16"
+            )
+        if self.examples.scores.model is not None:
+            return self
+        student = self.scoring_student
+        if student is None:
+            raise ValueError(
+                f"{select}: no student is trained whose base could score the traces; name the "
+                "model: examples.scores.model"
+            )
+        if student.base is None:
+            raise ValueError(
+                f"{select}: {student.name} starts from random weights, which say nothing of a "
+                "text; name the model that scores: examples.scores.model"
+            )
+        return self
+
+    @property
+    def scoring_student(self) -> StudentSettings | None:
+        """The student whose base scores traces where `examples.scores` names no model: the first
+        that is trained, or the one with which its chain begins. None where none is.
+        """
+        trained = [student for student in self.students if student.method not in CONTROLS]
+        if not trained:
+            return None
+        student = trained[0]
+        by_name = {other.name: other for other in self.students}
+        while student.starts_from is not None:
+            student = by_name[student.starts_from]
+        return student
 
     @property
     def student_prompt(self) -> str:

@@ -272,7 +272,7 @@ class ModelSettings(Section):
 
 class SampledModel(ModelSettings):
     """One model that writes traces. `share` divides the problems among the models, the same way
-    every time.
+    every time; with `tags` only those of a domain.
     """
 
     name: Name | None = None
@@ -280,6 +280,11 @@ class SampledModel(ModelSettings):
     """
     share: Annotated[float, Field(gt=0)] = 1.0
     """Its share of the problems, beside those of the other teachers."""
+    # Written only where there are any, so that earlier traces stay what they were.
+    tags: tuple[str, ...] = Field(default=(), exclude_if=lambda tags: not tags)
+    """Its domain: problems with one of these tags are dealt among the teachers that name the tag,
+    all others among those that name none. Example: ["geometry"]
+    """
 
 
 def can_be_asked(model: ModelSettings) -> None:

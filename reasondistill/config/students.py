@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
@@ -13,12 +13,96 @@ from reasondistill.methods import METHODS, MethodSettings
 from reasondistill.nearest import nearest
 from reasondistill.sections import Section
 
+ScoreRule = Literal["rsr", "ln", "gn", "das"]
+SelectRule = Literal[
+    "all",
+    "shortest",
+    "longest",
+    "random",
+    "first",
+    "diverse",
+    "majority",
+    "rsr",
+    "ln",
+    "gn",
+    "das",
+    "best_teacher",
+]
+# The rules of `select` that go by what a model says of the traces.
+SCORE_RULES: tuple[ScoreRule, ...] = get_args(ScoreRule)
+
+
+class ScoreSettings(Section):
+    """The model that scores traces, and what its scores are: `[examples.scores]`. Only the rules
+    `rsr`, `ln`, `gn`, `das` and `best_teacher` of `select` need it (docs/selection.md).
+
+    What the papers leave open is a setting: `window`, `unit`, `with_question` (LN), `margin` and
+    `unit` (DAS).
+    """
+
+    model: str | None = None
+    """The model that scores: a folder or hub id; without one what the first student starts from,
+    with its chat template. Example: "Qwen/Qwen3-0.6B-Base"
+    """
+    revision: str | None = None
+    """The branch, tag or commit of that model. Example: "main"
+    """
+    trust_remote_code: bool = False
+    """Whether code that comes with that model may be executed."""
+    rank_limit: Annotated[int, Field(ge=1)] = 100
+    """The rank at which RSR clips the rank of a token."""
+    unit: Literal["sentences", "lines"] = "sentences"
+    """What a step of a trace is, for LN and DAS."""
+    window: Annotated[int, Field(ge=1)] = 2
+    """How many steps before its own LN lets a step see. [steps]"""
+    with_question: bool = False
+    """Whether the prompt stands before that window too where it does not begin the trace."""
+    margin: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    """By how much a step must be likelier to the teacher than to the model for DAS to count it."""
+    best_by: ScoreRule = "rsr"
+    """The score by which `best_teacher` knows the best teacher of a problem."""
+
+
+class MixtureSettings(Section):
+    """How much of each group of examples is trained on: `[examples.mixture]`. A group with more
+    generated tokens than its share is under-sampled, one with fewer over-sampled: some examples
+    are trained on several times. Validation examples stay as they are.
+    """
+
+    by: Literal["source", "tag", "teacher", "length"] = "source"
+    """What tells the groups apart: the source or the tag of a problem, the teacher of a trace, or
+    its length.
+    """
+    weights: dict[str, Annotated[float, Field(gt=0)]]
+    """The share of each group, as parts of all; what is not named is left out. Lengths are `short`
+    and `long`. Example: { short = 4, long = 1 }
+    """
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """The tokens of all groups together; without it as many as there are without a copy. [tokens]
+    Example: 2000000
+    """
+    short_tokens: Annotated[int, Field(ge=1)] = 1000
+    """Up to so many tokens a trace is short. [tokens]"""
+    most_copies: Annotated[int, Field(ge=1)] = 4
+    """How often an example may be trained on in one epoch."""
+
+    @model_validator(mode="after")
+    def _names_groups(self) -> MixtureSettings:
+        if not self.weights:
+            raise ValueError("weights: names no group")
+        strange = [name for name in self.weights if name not in ("short", "long")]
+        if self.by == "length" and strange:
+            raise ValueError(f"weights: lengths are short and long, not {strange[0]!r}")
+        return self
+
 
 class ExampleSettings(Section):
     """Which verified traces become training examples. An `unverified` student uses the same
     settings except `outcomes`.
 
-    `select`: `all`, or the `k` `shortest` / `longest` / `random` / `first` traces of each problem.
+    `select`: `all`, or `k` traces of each problem: the `shortest` / `longest` / `random` / `first`,
+    the most `diverse`, those that give the `majority`'s answer, those that are best by a score of a
+    model (`rsr`, `ln`, `gn`, `das`), or those of the `best_teacher` (docs/selection.md).
     `outcomes` are the outcomes that make a trace usable. `min_tokens` and `max_tokens` bound the
     generated tokens. `validation` is a share of *problems*. `filters` has a table for each further
     filter, by name (curation/filters).
@@ -27,8 +111,16 @@ class ExampleSettings(Section):
     on another answer; `suspect_golds = "leave_out"` makes no examples of such problems.
     """
 
-    select: Literal["all", "shortest", "longest", "random", "first"] = "all"
+    select: SelectRule = "all"
     """Which usable traces of a problem become examples: all, or `k` of them."""
+    scores: ScoreSettings = Field(
+        default=ScoreSettings(), exclude_if=lambda scores: scores == ScoreSettings()
+    )
+    """The model that scores traces, for the rules of `select` that go by scores."""
+    mixture: MixtureSettings | None = Field(
+        default=None, exclude_if=lambda mixture: mixture is None
+    )
+    """How much of each group of examples is trained on; on where the table stands."""
     k: Annotated[int, Field(ge=1)] = 1
     """How many traces of each problem become examples. [traces]"""
     outcomes: tuple[Literal["correct", "wrong", "no_answer", "truncated", "undecided"], ...] = (
@@ -72,6 +164,66 @@ class ExampleSettings(Section):
         Literal["prompt_completion", "messages", "sharegpt", "axolotl", "openai_chat"], ...
     ] = ()
     """Formats in which the examples are written for other trainers."""
+
+    @property
+    def scored_by(self) -> ScoreRule | None:
+        """The score by which `select` chooses; None for a rule that needs none."""
+        if self.select == "best_teacher":
+            return self.scores.best_by
+        if self.select in SCORE_RULES:
+            return self.select
+        return None
+
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class StudentExamples(Section):
+    """Which of the examples one student is trained on: `[students.examples]`, below its
+    `[[students]]`. In a chain of students, each of which has the one before as its base, it is a
+    curriculum. Examples to validate on stay.
+    """
+
+    sources: tuple[str, ...] = ()
+    """Only those of problems of these sources. Example: ["gsm"]"""
+    tags: tuple[str, ...] = ()
+    """Only those of problems with one of these tags. Example: ["competition"]"""
+    teachers: tuple[str, ...] = ()
+    """Only those that one of these teachers wrote, named without a revision. Example:
+    ["Qwen/Qwen3-8B"]
+    """
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Only traces of so many generated tokens or more. [tokens] Example: 500"""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Only traces of so many generated tokens or fewer. [tokens] Example: 2000"""
+    min_temperature: Annotated[float, Field(ge=0)] | None = None
+    """Only traces that were sampled at this temperature or above. Example: 0.9"""
+    max_temperature: Annotated[float, Field(ge=0)] | None = None
+    """Only traces that were sampled at this temperature or below. Example: 0.7"""
+    min_pass_rate: Rate | None = None
+    """Only problems that the teacher solved this often or more often. Example: 0.5"""
+    max_pass_rate: Rate | None = None
+    """Only problems that the teacher solved this often or less often. Example: 0.5"""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """At most so many of them, by a hash of `seed` and trace: a larger limit keeps those of a
+    smaller one. [examples] Example: 400
+    """
+    seed: int = 0
+    """What the choice of `limit` begins with."""
+
+    @model_validator(mode="after")
+    def _chooses(self) -> StudentExamples:
+        for name in ("tokens", "temperature", "pass_rate"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"min_{name}: {low} is above max_{name} = {high}")
+        return self
+
+    @property
+    def words(self) -> str:
+        """What is set, as it is written."""
+        given = self.model_dump(exclude_defaults=True)
+        return ", ".join(f"{key} = {value}" for key, value in given.items())
 
 
 class ArchitectureSettings(Section):
@@ -245,6 +397,12 @@ class StudentSettings(MethodTables):
     """Examples per optimizer step over all devices; packed rows with `packing`. [examples]"""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     """The highest learning rate."""
+    loss_mean: Literal["token", "sample"] = Field(
+        default="token", exclude_if=lambda mean: mean == "token"
+    )
+    """What the loss of a step is the mean of: all its tokens, so that long examples weigh more, or
+    its examples, each of which is the mean of its own tokens. Only of methods without a teacher.
+    """
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up."""
     min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -274,6 +432,10 @@ class StudentSettings(MethodTables):
     """LoRA in place of training all weights; on where the table stands."""
     shrink: ShrinkSettings | None = None
     """Cuts the student out of its base; on where the table stands."""
+    examples: StudentExamples | None = Field(
+        default=None, exclude_if=lambda examples: examples is None
+    )
+    """Which of the examples it is trained on; without the table all."""
     eos_token: str | None = None
     """The token that ends an answer, where the base's own is another. Example: "<|im_end|>"
     """
@@ -380,6 +542,15 @@ class StudentSettings(MethodTables):
         if named and not self.distils():
             raise ValueError(
                 f"teacher: method {self.method!r} has no teacher; it learns from the examples alone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _means_what_it_can(self) -> StudentSettings:
+        if self.loss_mean == "sample" and self.distils():
+            raise ValueError(
+                f"loss_mean: method {self.method!r} takes the mean over tokens; only methods "
+                "without a teacher take that over examples"
             )
         return self
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from reasondistill.curation.export import READ_BY
 from reasondistill.hashing import stable_digest
 from reasondistill.markdown import inline
-from reasondistill.runs.figures import SourceFigures
+from reasondistill.runs.figures import MixedGroup, SourceFigures
 
 # In the head of a card whose licence nobody has told.
 NO_LICENCE = "# license: set it yourself; the licences of teacher and problems may restrict it"
@@ -43,7 +43,7 @@ class DatasetFile:
 @dataclass(frozen=True)
 class CardFacts:
     """The content of a card. `origins` and `figures` are shown as tables of name and value;
-    `sources` are those of the problems where there are several.
+    `sources` are those of the problems where there are several, `mixture` the groups of a mixture.
     """
 
     title: str
@@ -53,6 +53,7 @@ class CardFacts:
     figures: Mapping[str, str]
     fingerprints: Mapping[str, str]
     sources: Sequence[SourceFigures] = ()
+    mixture: Sequence[MixedGroup] = ()
 
 
 def dataset_card(facts: CardFacts) -> str:
@@ -95,6 +96,11 @@ def dataset_card(facts: CardFacts) -> str:
             "Sources",
             ("source", "tag", "dataset", "revision", "rows", "problems", "set aside"),
             [_source_cells(source) for source in facts.sources],
+        ),
+        *section(
+            "Mixture",
+            ("group", "weight", "examples", "tokens", "rows", "tokens of these", ""),
+            [_group_cells(group) for group in facts.mixture],
         ),
         *section(
             "Figures",
@@ -172,6 +178,12 @@ def _source_cells(source: SourceFigures) -> list[str]:
     where = (source.name, source.tag, source.dataset, source.revision)
     counts = [f"{source.rows:,}", f"{source.problems:,}"]
     return [*map(inline, where), *counts, inline(source.reasons or "–")]
+
+
+def _group_cells(group: MixedGroup) -> list[str]:
+    counts = (group.examples, group.tokens, group.rows, group.mixed_tokens)
+    numbers = [f"{count:,}" for count in counts]
+    return [inline(group.name), f"{group.weight:g}", *numbers, group.fate]
 
 
 def section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

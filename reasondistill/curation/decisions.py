@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reasondistill.curation.difficulty import pass_rate
-from reasondistill.records import Graded, Problem, Split, SuspectGold, Trace
-from reasondistill.runs.figures import ExamplesFigures
+from reasondistill.records import Example, Graded, Problem, Split, SuspectGold, Trace
+from reasondistill.runs.figures import ExamplesFigures, MixedGroup
 
 # Every row of a data set may name a writer of its own.
 _MOST_LISTED = 20
@@ -65,6 +65,7 @@ class Tally:
     problems: int = 0
     kept_problems: int = 0
     suspects: int = 0
+    mixture: tuple[MixedGroup, ...] = ()
     _first: tuple[float, str] = (2.0, "")
     _last: tuple[float, str] = (-1.0, "")
 
@@ -99,7 +100,7 @@ class Tally:
             self.pass_rates[pass_rate_bin(share)] += 1
         self.dropped.update(decision.reasons.values())
         for pair in decision.pairs:
-            self.teachers[_teacher_of(pair.trace)] += 1
+            self.teachers[pair.trace.teacher] += 1
             self.prompts[pair.trace.prompt] += 1
             self.samplings[_sampling_of(pair.trace)] += 1
             self.graders[pair.verdict.grade.grader] += 1
@@ -110,6 +111,25 @@ class Tally:
             self.tokens.extend(pair.trace.completion.tokens for pair in kept)
             self._first = min(self._first, (place, decision.problem.id))
             self._last = max(self._last, (place, decision.problem.id))
+
+    def see_mixed(
+        self, kept: Iterable[Example], reasons: Iterable[str], place_of: Callable[[str], float]
+    ) -> None:
+        """Count anew what a mixture has left, and add the reasons why the others were dropped."""
+        self.dropped.update(reasons)
+        self.tokens = array("q")
+        self.splits = Counter()
+        self.kept_problems = 0
+        self._first, self._last = (2.0, ""), (-1.0, "")
+        before = ""
+        for example in kept:
+            self.tokens.append(example.tokens)
+            self.splits[example.split] += 1
+            if example.problem_id != before:
+                before = example.problem_id
+                self.kept_problems += 1
+                here = (place_of(before), before)
+                self._first, self._last = min(self._first, here), max(self._last, here)
 
     def origins(self) -> dict[str, str]:
         """Teachers, sampling and graders of the traces, from the records; with the number of traces
@@ -147,6 +167,7 @@ class Tally:
             pass_rate_75_100=self.pass_rates["pass_rate_75_100"],
             pass_rate_100=self.pass_rates["pass_rate_100"],
             suspect_golds=self.suspects,
+            mixture=self.mixture,
         )
 
 
@@ -163,12 +184,6 @@ def pass_rate_bin(share: float) -> str:
         return PASS_RATE_BINS[-1]
     edges_below = sum(share > edge for edge in (0.25, 0.5, 0.75))
     return PASS_RATE_BINS[1 + edges_below]
-
-
-def _teacher_of(trace: Trace) -> str:
-    if trace.published is None:
-        return trace.model
-    return f"{trace.published.teacher or 'unknown'}, published in {trace.model}"
 
 
 def _sampling_of(trace: Trace) -> str:

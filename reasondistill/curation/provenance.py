@@ -78,7 +78,7 @@ _DISTILS = "trained by {method} on {examples} verified solutions and a teacher's
 _SETTINGS = (
     *("epochs", "max_steps", "batch_size", "learning_rate", "schedule", "warmup_ratio"),
     *("min_lr_ratio", "weight_decay", "max_grad_norm", "optimizer", "max_length", "packing"),
-    *("bf16", "lora", "keep", "early_stopping_patience"),
+    *("bf16", "lora", "keep", "early_stopping_patience", "examples", "loss_mean"),
 )
 _FUNNEL = ("problems", "traces", "verdicts", "examples")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")

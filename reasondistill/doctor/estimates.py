@@ -7,6 +7,7 @@ from reasondistill.pipeline import (
     Run,
     Task,
 )
+from reasondistill.pipeline.measured import scoring_model
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures, read_forecast
 from reasondistill.runs.store import read_manifest
@@ -67,7 +68,10 @@ def _amount(run: Run, task: Task) -> str:
             return _verdicts_estimate(run)
         case "examples":
             outcomes = ", ".join(examples.outcomes)
-            return f"{examples.select} of the {outcomes} traces"
+            amount = f"{examples.select} of the {outcomes} traces"
+            if examples.scored_by is not None:
+                amount += f", which {scoring_model(run).name} scores first"
+            return amount
         case "students":
             students = {student.name: student for student in run.pipeline.all_students()}
             return _student_estimate(run, students[task.units[0]])

@@ -393,8 +393,11 @@ def read_graded(run: RunFolder, settings: ExampleSettings) -> GradedTraces | Non
     in order. Unknown fields are ignored. Memory is that of the usable traces' names and lengths,
     and of the problems where further filters may look at them.
 
-    Answers are compared by the default policy. Golds under suspicion are not looked for.
+    Answers are compared by the default policy. Golds under suspicion are not looked for. Where a
+    rule of `select` looks at more than lengths, as many traces of chance stand in for its choice.
     """
+    if settings.select not in ("all", "shortest", "longest", "random", "first"):
+        settings = settings.model_copy(update={"select": "random"})
     if not run.traces.exists() or not run.verdicts.exists():
         return None
     problems: dict[str, Problem] = {}

@@ -9,15 +9,26 @@ Tokenizers are transformers'; nothing of them is imported here.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from reasondistill.errors import ConfigError
+from reasondistill.foreign_files import read_text
 from reasondistill.models.prompts import Prompt
 from reasondistill.models.rendering import render
 from reasondistill.models.tokenising import InputFault, TokenisedPrompt, tokenise_prompt
 
+# ChatML with think tags left alone: the assistant's turn is rendered exactly as it was written.
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
+    "message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 Template = TypeVar("Template", str, dict[str, str])
+
+log = logging.getLogger(__name__)
 
 # A question that no prompt holds, and no template has a rule for.
 QUESTION = "Of 4711 marbles 1234 are blue. How many are not?"
@@ -39,6 +50,37 @@ def with_options(template: Template, options: Mapping[str, Any]) -> Template:
         return template
     # A block swallows a line break behind it, this does not.
     return "".join(lines) + "{{ '' }}" + template
+
+
+def set_template_and_end(
+    tokenizer: Any,
+    where: str,
+    *,
+    chat_template: str | None,
+    options: Mapping[str, Any],
+    eos_token: str | None,
+) -> None:
+    """Give a tokenizer the chat template of a file (without one its own, else ChatML), with these
+    options, and this end of a text. `where` is whose it is, for messages. Raises ConfigError.
+    """
+    if chat_template is not None:
+        file = Path(chat_template)
+        if not file.is_file():
+            raise ConfigError(f"{where} chat_template = {chat_template!r}: no such file.")
+        tokenizer.chat_template = read_text(file)
+    elif tokenizer.chat_template is None:
+        log.info("%s: the tokenizer has no chat template; using ChatML", where)
+        tokenizer.chat_template = CHATML
+    if options:
+        tokenizer.chat_template = with_options(tokenizer.chat_template, options)
+    if eos_token is not None:
+        if eos_token not in tokenizer.get_vocab():
+            raise ConfigError(
+                f"{where} eos_token = {eos_token!r}: not one token of this tokenizer."
+            )
+        tokenizer.eos_token = eos_token
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(f"{where}: the tokenizer has no EOS token; set eos_token.")
 
 
 def check_prompt(

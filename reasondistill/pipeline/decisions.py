@@ -54,6 +54,9 @@ from reasondistill.config.students import (
     ArchitectureSettings,
     ExampleSettings,
     LoraSettings,
+    MixtureSettings,
+    ScoreSettings,
+    StudentExamples,
     StudentSettings,
 )
 from reasondistill.config.words import SchedulerValue
@@ -230,7 +233,10 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         ),
         "teacher": _harmless("shown to people"),
     },
-    SampledModel: {"name": _harmless("letters, digits and . _ -")},
+    SampledModel: {
+        "name": _harmless("letters, digits and . _ -"),
+        "tags": _harmless("compared with tags of problems"),
+    },
     TraceSettings: {
         "prompt": _read("a prompt"),
         "logprobs_model": _read("a folder or a hub's id"),
@@ -246,6 +252,16 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
             lambda value, base: _any_outside(_tokenizers_in(value), None),
         ),
         "prompt": _read("a prompt"),
+    },
+    StudentExamples: dict.fromkeys(
+        ("sources", "tags", "teachers"), _harmless("compared with records of the run")
+    ),
+    MixtureSettings: {"weights": _harmless("names of groups and numbers")},
+    ScoreSettings: {
+        "model": _read("a folder or a hub's id"),
+        "revision": _harmless("asked of the hub"),
+        "trust_remote_code": _shown("runs the model's code"),
+        "with_question": _harmless("yes or no"),
     },
     ArchitectureSettings: {
         "tie_word_embeddings": _harmless("yes or no"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reasondistill.config import StudentSettings, TraceSettings, VerdictSettings
-from reasondistill.pipeline.measured import teacher_of
+from reasondistill.pipeline.measured import scoring_model, teacher_of
 from reasondistill.pipeline.runs import (
     Run,
     Task,
@@ -24,7 +25,7 @@ from reasondistill.pipeline.runs import (
 )
 from reasondistill.pipeline.status import folder_of, settle
 from reasondistill.pipeline.tasks import measures_all
-from reasondistill.runs.layout import MANIFEST
+from reasondistill.runs.layout import MANIFEST, UNVERIFIED
 from reasondistill.runs.samples import drawn_problems
 from reasondistill.runs.session import Session
 from reasondistill.runs.store import Manifest, StopSignal
@@ -33,6 +34,7 @@ from reasondistill.stages.students.processes import is_first
 if TYPE_CHECKING:
     from reasondistill.curation.benchmarks import HeldOut
     from reasondistill.grading import GradingPool
+    from reasondistill.models.scores.job import ScoreJob
     from reasondistill.stages.examples import ExampleInputs
     from reasondistill.stages.students import StudentJob
 
@@ -151,25 +153,73 @@ def verdict_settings(run: Run) -> VerdictSettings:
     return settings.model_copy(update={"judge": located(settings.judge)})
 
 
-def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest:
+def do_examples(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
+    """Score the traces first, where `select` goes by scores and the examples are not there yet. Of
+    a stage that is shared all but its closing is about scores.
+    """
     from reasondistill.models.prompts import load_prompt
     from reasondistill.stages import examples
 
+    inputs = example_inputs(run)
+    prompt = load_prompt(run.pipeline.student_prompt)
+    folder = run.stage("examples")
+    unverified = any(student.method == "unverified" for student in run.pipeline.all_students())
+    if inputs.scores is not None and not inputs.scores.is_complete:
+        found = examples.foresee_examples(
+            run.pipeline.examples, prompt, inputs, folder, keep_old=run.keep_old
+        )
+        lacks_some = unverified and not (folder / UNVERIFIED).exists()
+        if found.state != "complete" or lacks_some:
+            score_traces(run, task, stop)
+    if task.share is not None and task.share.role != "close":
+        return None
     return examples.run_examples(
         run.pipeline.examples,
-        load_prompt(run.pipeline.student_prompt),
-        example_inputs(run),
-        run.stage("examples"),
+        prompt,
+        inputs,
+        folder,
         about={"name": run.pipeline.name, "about": run.pipeline.about},
-        unverified=any(student.method == "unverified" for student in run.pipeline.all_students()),
+        unverified=unverified,
         keep_old=run.keep_old,
+    )
+
+
+def score_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
+    """This process's part of the model's pass over the traces."""
+    from reasondistill.models.scores.folder import run_scores
+
+    job = score_job(run)
+    assert job is not None
+    return run_scores(replace(job, session=Session(share=task.share, stop=stop)))
+
+
+def score_job(run: Run) -> ScoreJob | None:
+    """What is measured of the traces, where `select` goes by scores."""
+    from reasondistill.models.prompts import load_prompt
+    from reasondistill.models.scores.job import KINDS, ScoreJob
+
+    examples = run.pipeline.examples
+    if examples.scored_by is None:
+        return None
+    return ScoreJob(
+        KINDS[examples.scored_by],
+        scoring_model(run),
+        examples.scores,
+        load_prompt(run.pipeline.student_prompt),
+        run.stage("problems"),
+        run.stage("traces"),
+        threads=run.cluster.train.threads,
     )
 
 
 def example_inputs(run: Run) -> ExampleInputs:
     """What examples are made from."""
+    from reasondistill.models.scores.folder import ScoreFolder
     from reasondistill.stages import examples
 
+    job, scores = score_job(run), None
+    if job is not None:
+        scores = ScoreFolder.of(job)
     samples = None
     if run.pipeline.traces is not None:
         samples = run.pipeline.traces.n
@@ -179,6 +229,7 @@ def example_inputs(run: Run) -> ExampleInputs:
         run.stage("verdicts"),
         open_pool=partial(grading_pool, run),
         samples=samples,
+        scores=scores,
     )
 
 

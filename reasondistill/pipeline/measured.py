@@ -9,6 +9,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reasondistill.config import (
     CONTROLS,
@@ -24,6 +25,9 @@ from reasondistill.errors import ConfigError
 from reasondistill.models.weights import made_for
 from reasondistill.pipeline.runs import Run, benchmarks, located
 from reasondistill.runs.store import read_manifest
+
+if TYPE_CHECKING:
+    from reasondistill.models.scores.job import ScoringModel
 
 _SAMPLING = set(SamplingSettings.model_fields)
 # What a teacher without a name is called where it is the only one.
@@ -120,6 +124,25 @@ def teacher_of(run: Run, student: StudentSettings) -> SampledModel | None:
     if len(able) != 1:
         return None
     return located(able[0])
+
+
+def scoring_model(run: Run) -> ScoringModel:
+    """The model that scores traces: the one that `[examples.scores]` names, else the base of a
+    student, with its chat template and end of a text.
+    """
+    from reasondistill.models.scores.job import ScoringModel
+
+    scores, student = run.pipeline.examples.scores, run.pipeline.scoring_student
+    if scores.model is not None or student is None:
+        return ScoringModel(scores.model or "", scores.revision, scores.trust_remote_code)
+    return ScoringModel(
+        student.base or "",
+        student.revision,
+        student.trust_remote_code,
+        student.chat_template,
+        student.template_options,
+        student.eos_token,
+    )
 
 
 def baselines(run: Run) -> Mapping[str, list[str]]:

@@ -46,6 +46,7 @@ from reasondistill.pipeline.foreseeing import foresee_run, is_complete
 from reasondistill.pipeline.measured import (
     baselines,
     eval_models,
+    scoring_model,
     served_teachers,
     step_benchmarks,
     teacher_of,
@@ -137,9 +138,13 @@ def grading_policy(run: Run) -> None:
 
 @check(Run, "models", cost="files", remedy="hf download MODEL")
 def models(run: Run) -> None:
-    """Teachers and measured models are at the named path or on the hub."""
+    """Teachers, measured models and the one that scores traces are at the named path or on the
+    hub.
+    """
     for model in (*run.pipeline.teachers, *run.pipeline.evals.models):
         identity_of(located(model))
+    if run.pipeline.examples.scored_by is not None:
+        scoring_model(run).section()
 
 
 @check(Run, "whole-models", cost="files", remedy="hf download MODEL --force-download")
@@ -168,6 +173,9 @@ def model_names(run: Run) -> Iterator[str]:
             yield model.model
     if written is not None and written.logprobs_model is not None:
         yield written.logprobs_model
+    scores = run.pipeline.examples.scores
+    if run.pipeline.examples.scored_by is not None and scores.model is not None:
+        yield scores.model
     for student in run.pipeline.all_students():
         if student.starts_from is None and student.base is not None:
             yield student.base
@@ -267,6 +275,8 @@ def needed_packages(run: Run) -> Iterator[NeededPackage]:
     for stage, sampler in samplers:
         if sampler.package:
             yield NeededPackage(stage, sampler.package, sampler.extra)
+    if run.pipeline.examples.scored_by is not None:
+        yield NeededPackage("examples", "transformers", "train")
     for student in run.pipeline.students:
         if student.method != "base":
             yield NeededPackage("students", "trl", "train")
@@ -431,6 +441,10 @@ def _unpinned(run: Run) -> Iterator[tuple[str, str]]:
         is_named = bool(base) and student.starts_from is None and student.revision is None
         if is_named and _is_on_hub(base):
             yield f"students.{number}", base
+    scores = pipeline.examples.scores
+    is_used = pipeline.examples.scored_by is not None and scores.revision is None
+    if is_used and scores.model is not None and _is_on_hub(scores.model):
+        yield "examples.scores", scores.model
 
 
 def _unpinned_sources(run: Run) -> Iterator[tuple[str, str]]:

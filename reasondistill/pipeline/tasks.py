@@ -31,11 +31,16 @@ def plan(run: Run, stages: Iterable[str], *, share_engine_process: bool) -> list
             tasks += student_tasks(run)
         elif stage == "evals":
             tasks += eval_tasks(run, share_engine_process=share_engine_process)
-        elif stage in ("traces", "verdicts"):
+        elif stage in ("traces", "verdicts") or (stage == "examples" and scores_traces(run)):
             tasks += shared(Task(stage), run.cluster.stages.of(stage).shards)
         else:
             tasks.append(Task(stage))
     return tasks
+
+
+def scores_traces(run: Run) -> bool:
+    """Whether a model reads the traces before examples are made of them."""
+    return run.pipeline.examples.scored_by is not None
 
 
 def student_tasks(run: Run) -> Iterator[Task]:

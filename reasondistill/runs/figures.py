@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from reasondistill.errors import DataError
 from reasondistill.records import Forecast, Int64, Student
@@ -314,10 +314,35 @@ def cost_of_verified(traces: Manifest, verdicts: Manifest | None) -> Iterator[st
         yield f"a verified trace cost {each} of sampling ({of_all})"
 
 
+class MixedGroup(LenientRecord):
+    """What became of a group of a mixture: its `examples` and their tokens before, the `rows` that
+    an epoch has of them and their tokens after, and how many of the examples are left out.
+    """
+
+    name: str
+    weight: float = 0.0
+    examples: Int64 = 0
+    tokens: Int64 = 0
+    rows: Int64 = 0
+    mixed_tokens: Int64 = 0
+    left_out: Int64 = 0
+
+    @property
+    def fate(self) -> str:
+        """`under-sampled to 40 %`, `over-sampled 2.5 times`, `all of it`, by its tokens."""
+        times = self.mixed_tokens / max(1, self.tokens)
+        if self.mixed_tokens == self.tokens:
+            return "all of it"
+        if times < 1:
+            return f"under-sampled to {100 * times:.0f} %"
+        return f"over-sampled {times:.2f} times"
+
+
 class ExamplesFigures(Figures):
     """Problems and their kept traces. Tokens are those of the kept traces: mean, percentiles and
     maximum. `pass_rate_25_50` counts problems whose share of correct traces is in (25, 50] %;
-    0 and 100 have counts of their own. `suspect_golds` are those in suspects.jsonl.
+    0 and 100 have counts of their own. `suspect_golds` are those in suspects.jsonl, `mixture` the
+    groups of a mixture.
     """
 
     problems: Int64 = 0
@@ -336,6 +361,7 @@ class ExamplesFigures(Figures):
     pass_rate_75_100: Int64 = 0
     pass_rate_100: Int64 = 0
     suspect_golds: Int64 = 0
+    mixture: Sequence[MixedGroup] = Field(default=(), exclude_if=lambda groups: not groups)
 
 
 class EvalsFigures(Figures):

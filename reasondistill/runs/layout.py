@@ -69,6 +69,9 @@ TOPK_HEADER = "topk.json"
 TOPK_VOCABULARY = "vocabulary.json"
 TOPK_BLOCKS = "topk.bin"
 TOPK_INDEX = "topk.jsonl"
+# What models say of the traces, in a folder for each model and kind of score beside them.
+TRACE_SCORES = "scores"
+TRACE_SCORES_FILE = "scores.jsonl"
 VERDICTS = "verdicts.jsonl"
 JUDGE_REPLIES = "judge.jsonl"
 VOTED_LABELS = "labels.jsonl"
@@ -115,7 +118,8 @@ BROWSER_PAGE = "index.html"
 STAGE_FILES = frozenset(
     {
         *(METRICS, PROBLEMS, SET_ASIDE, LEFT_OUT, NEAR_DUPLICATES, LEAKS, LEAKS_MARKDOWN),
-        *(TRACES, SERVERS, FEWER, ENDINGS, TRIMMED, TOPK, VERDICTS, JUDGE_REPLIES),
+        *(TRACES, SERVERS, FEWER, ENDINGS, TRIMMED, TOPK, TRACE_SCORES_FILE),
+        *(VERDICTS, JUDGE_REPLIES),
         *(VOTED_LABELS, EXAMPLES, DROPPED, SUSPECTS, UNVERIFIED, DATASET, EXPORTS),
         *(
             STUDENT,
@@ -140,6 +144,7 @@ BESIDE_STAGES = (LOGS, SETTLED, TOKENS, SLURM, RAY)
 # model's) are not the run's.
 STAGE_FOLDERS = (
     *FOLDERS.values(),
+    f"{FOLDERS['traces']}/{TRACE_SCORES}/*",
     f"{FOLDERS['students']}/*",
     f"{FOLDERS['evals']}/*/problems",
     f"{FOLDERS['evals']}/*/*/traces",

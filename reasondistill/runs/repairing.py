@@ -236,6 +236,8 @@ def _costly(place: str) -> str:
     what = "all its samples are drawn again"
     if place.startswith(_STUDENTS):
         what = "the student is trained again"
+    if _is_of_scores(place):
+        what = "all traces are scored again"
     return (
         "cannot be mended. Put back a copy of it; or `reasondistill repair --again`, which removes "
         f"{place}: {what}"
@@ -244,7 +246,12 @@ def _costly(place: str) -> str:
 
 def _is_cheap(place: str) -> bool:
     """Whether a stage is made again in minutes, without a model."""
-    return not (_is_of_samples(place) or place.startswith(f"{_STUDENTS}/"))
+    is_costly = _is_of_samples(place) or _is_of_scores(place)
+    return not (is_costly or place.startswith(f"{_STUDENTS}/"))
+
+
+def _is_of_scores(place: str) -> bool:
+    return place.startswith(f"{_TRACES}/{layout.TRACE_SCORES}/")
 
 
 def _is_of_samples(place: str) -> bool:
@@ -284,6 +291,8 @@ def _is_of_a_stage(path: Path) -> bool:
     """Whether a stage or what keeps its folder wrote this file or folder, which lies in it."""
     is_hidden = path.name.startswith(".")
     is_at_work = path.name in layout.AT_WORK or path.suffix == _PART
+    if path.name == layout.TRACE_SCORES:  # of the traces beside it, with manifests of its own
+        return True
     return is_of_a_stage(path.name) or is_hidden or is_at_work or is_list(path)
 
 
@@ -316,7 +325,13 @@ def _repair_folder(run: RunFolder, checked: CheckedFolder, *, again: bool) -> It
             left.append(fault)
     if not left:
         return
-    if _is_of_samples(place):
+    if _is_of_scores(place):
+        kept = _open_again(folder, manifest, left)
+        for fault in left:
+            sound = kept.get(fault.name, 0)
+            done = f"{sound:,} sound scores are kept; the same command makes the rest"
+            yield Repair(fault.path, done)
+    elif _is_of_samples(place):
         yield from _repair_samples(folder, manifest, left, again=again)
     elif _is_cheap(place):
         yield from _remove_cheap(folder, place, manifest, left)

@@ -16,7 +16,8 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, islice
+from functools import partial
+from itertools import chain, groupby, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from reasondistill.curation.card import (
 )
 from reasondistill.curation.decisions import Decision, Tally
 from reasondistill.curation.difficulty import pass_rate
-from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
+from reasondistill.curation.filters import SELECT, Candidate, ProblemChoice, active_filters
 from reasondistill.curation.filters.lengths import tokenizers_of, with_lengths
 from reasondistill.curation.filters.registry import DropReason
 from reasondistill.curation.filters.tools import (
@@ -41,11 +42,13 @@ from reasondistill.curation.filters.tools import (
     new_pool,
     opened_tools,
 )
+from reasondistill.curation.mixing import Mixed, Mixer
 from reasondistill.curation.suspects import suspect_gold
 from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
 from reasondistill.models.counting import token_counter
 from reasondistill.models.prompts import NamedPrompt, render_assistant
+from reasondistill.models.scores.folder import ScoreFolder
 from reasondistill.models.weights import tokenizer_identity
 from reasondistill.records import (
     Dropped,
@@ -57,6 +60,7 @@ from reasondistill.records import (
     Split,
     SuspectGold,
     Trace,
+    TraceScore,
     Verdict,
 )
 from reasondistill.runs import layout, store
@@ -73,12 +77,13 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 # Problems whose examples are made durable together: few enough for 16 traces of 32k tokens each to
 # fit in 100 MB.
 _BATCH = 32
-NOT_SELECTED = "not selected"
 BEYOND = "beyond traces.n"
 # The input that names the problems of which no more examples are made.
 _LEFT_OUT = "left_out"
 # And the one that says how many samples of each problem count, where there are more.
 _SAMPLES = "samples"
+# And what models say of the traces.
+_SCORES = "scores"
 _TELL_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -88,7 +93,7 @@ logger = logging.getLogger(__name__)
 class ExampleInputs:
     """The folders of the stages whose records become examples, and the grader that compares answers
     where any are compared. Of each problem the first `samples` count: a larger n may have drawn
-    more.
+    more. `scores` is what a model says of the traces, for the rules of `select` that go by it.
     """
 
     problems: Path
@@ -96,6 +101,7 @@ class ExampleInputs:
     verdicts: Path
     open_pool: OpenPool = new_pool
     samples: int | None = None
+    scores: ScoreFolder | None = None
 
     def has_beyond(self, traces: store.Manifest) -> bool:
         """Whether there are traces that lie beyond the first `samples`."""
@@ -175,12 +181,21 @@ def run_examples(
         return store.seal(folder, (UNVERIFIED, EXPORTS))
     remove_outputs(folder)
     tally = Tally()
-    write_decisions(folder, examples, prompt, tally, _decisions(inputs, examples))
+    decisions = _decisions(inputs, examples)
+    mixer = _mixer_of(examples)
+    if mixer is not None:
+        decisions = _watched(decisions, mixer, examples)
+    write_decisions(folder, examples, prompt, tally, decisions)
     if tally.kept == 0:
         raise StageError(nothing_kept(folder, tally))
+    if mixer is not None:
+        _write_mixed(folder, mixer.mixed(), tally, examples)
     fill_empty_split(folder, tally, examples.validation)
     if unverified:
         _write_unverified(folder, examples, prompt, inputs)
+    if inputs.scores is not None:
+        model = inputs.scores.identity.section["model"]
+        about = {**about, "selected": f"by {examples.select}, k = {examples.k}, scored by {model}"}
     write_dataset(folder, tally, manifests, identity, about)
     _write_exports(folder, examples.export)
     logger.info(
@@ -228,8 +243,16 @@ def _identity(
     """Exports are views of the examples and no part of what they are: another one must not make
     anybody train again. Which problems are left out counts.
     """
-    section = examples.model_dump(mode="json", exclude={"export"}) | {"prompt": prompt.tag}
+    section = examples.model_dump(mode="json", exclude={"export", "scores"})
+    section |= {"prompt": prompt.tag}
     outputs = {name: manifest.output for name, manifest in manifests.items()}
+    if examples.scored_by is not None:
+        # What the scores are is an input; here is what is made of them.
+        made_of: dict[str, Any] = {"by": examples.scored_by}
+        if examples.scored_by == "das":
+            made_of["margin"] = examples.scores.margin
+        section["scores"] = made_of
+        outputs[_SCORES] = _scores_of(inputs).fingerprint
     if store.count_lines(inputs.left_out):
         outputs[_LEFT_OUT] = store.content_of(inputs.problems, [layout.LEFT_OUT])
     if inputs.has_beyond(manifests["traces"]):
@@ -243,6 +266,12 @@ def _identity(
     return store.Identity("examples", VERSION, section, outputs)
 
 
+def _scores_of(inputs: ExampleInputs) -> ScoreFolder:
+    if inputs.scores is None:
+        raise StageError("select goes by scores, and nobody says where they are.")
+    return inputs.scores
+
+
 def _has_grown(inputs: ExampleInputs) -> store.HasGrown:
     """Whether a changed input is what it was and more: the examples are made anew all the same, and
     a student of those before learns that they grew.
@@ -253,7 +282,7 @@ def _has_grown(inputs: ExampleInputs) -> store.HasGrown:
 
     def is_growth(name: str, old: Any, new: Any) -> bool:
         key = name.removeprefix("inputs.")
-        return key in (_LEFT_OUT, _SAMPLES) or old in stood.get(key, ())
+        return key in (_LEFT_OUT, _SAMPLES, _SCORES) or old in stood.get(key, ())
 
     return is_growth
 
@@ -338,7 +367,7 @@ def decide(
         reason = choice.see(candidate)
         if reason is not None:
             reasons[pair.trace.id] = reason
-    reasons |= dict.fromkeys(choice.passed_over(), NOT_SELECTED)
+    reasons |= choice.selection.reasons
     return Decision(problem, tuple(pairs), reasons)
 
 
@@ -360,7 +389,7 @@ def with_suspicion(decision: Decision, examples: ExampleSettings, tools: Tools) 
     reasons = dict(decision.reasons)
     if examples.suspect_golds == "leave_out":
         for pair in decision.pairs:
-            if reasons.get(pair.trace.id, NOT_SELECTED) == NOT_SELECTED:
+            if reasons.get(pair.trace.id, SELECT).startswith(SELECT):
                 reasons[pair.trace.id] = "gold under suspicion"
     return replace(decision, reasons=reasons, suspect=suspect)
 
@@ -400,8 +429,11 @@ def make_examples(
     verdicts: Iterable[Verdict],
     prompt: NamedPrompt,
     examples: ExampleSettings,
+    *,
+    scores: Mapping[str, TraceScore] | None = None,
 ) -> ChosenExamples:
-    """Filter, select per problem and split by problem; `prompt` is the student's.
+    """Filter, select per problem and split by problem; `prompt` is the student's, `scores` what a
+    model says of the traces, by their ids.
 
         chosen = make_examples(problems, traces, verdicts, load_prompt("think"),
                                ExampleSettings(select="shortest"))
@@ -425,16 +457,35 @@ def make_examples(
     dropped: list[Dropped] = []
     suspects: list[SuspectGold] = []
     with opened_tools(new_pool, token_counter) as tools:
+        if scores is not None:
+            tools = replace(tools, score=partial(_score_in, scores))
         tools = with_lengths(tools, _candidates(graded, iter(problems), tools), examples)
-        for decision in decide_all(graded, iter(problems), examples, tools=tools):
+        decisions = decide_all(graded, iter(problems), examples, tools=tools)
+        mixer = _mixer_of(examples)
+        if mixer is not None:
+            decisions = _watched(decisions, mixer, examples)
+        for decision in decisions:
             _count(tally, decision, examples)
             chosen += _examples(decision, prompt, examples)
             dropped += _dropped(decision)
             suspects += _suspects(decision)
+    if mixer is not None:
+        mixed = mixer.mixed()
+        by_id = {example.id: example.problem_id for example in chosen}
+        for name, reason in mixed.reasons.items():
+            dropped.append(Dropped(trace_id=name, problem_id=by_id[name], reason=reason))
+        chosen = list(mixed.of(chosen))
+        tally.see_mixed(chosen, mixed.reasons.values(), lambda name: _place(name, examples.seed))
     move = _move_for_empty_split(tally, examples.validation)
     if move is not None:
         chosen = [move.of(example) for example in chosen]
     return ChosenExamples(tuple(chosen), tuple(dropped), tuple(suspects))
+
+
+def _score_in(scores: Mapping[str, TraceScore], trace_id: str) -> TraceScore:
+    if trace_id not in scores:
+        raise StageError(f"trace {trace_id}: it has no score; score it first.")
+    return scores[trace_id]
 
 
 # ---- reading and writing -------------------------------------------------------------------------
@@ -445,6 +496,8 @@ def _decisions(
 ) -> Iterator[Decision]:
     left_out = inputs.reasons_left_out()
     with opened_tools(inputs.open_pool, token_counter) as tools:
+        if examples.scored_by is not None:
+            tools = replace(tools, score=_scores_of(inputs).reader())
         candidates = (
             candidate
             for candidate in _candidates(*_read(inputs), tools)
@@ -569,6 +622,46 @@ def _suspects(decision: Decision) -> Iterator[SuspectGold]:
         yield decision.suspect
 
 
+def _mixer_of(examples: ExampleSettings) -> Mixer | None:
+    """What weighs groups of examples, where that is asked for."""
+    if examples.mixture is None:
+        return None
+    return Mixer(examples.mixture, seed=examples.seed)
+
+
+def _watched(
+    decisions: Iterable[Decision], mixer: Mixer, examples: ExampleSettings
+) -> Iterator[Decision]:
+    """The same; what is kept to train on is shown to the mixer."""
+    for decision in decisions:
+        if split_of(decision.problem.id, examples) == "train":
+            for pair in decision.kept:
+                mixer.see(decision.problem, pair.trace)
+        yield decision
+
+
+def _write_mixed(folder: Path, mixed: Mixed, tally: Tally, examples: ExampleSettings) -> None:
+    """Take out of examples.jsonl what is beyond the share of its group, and note the copies."""
+
+    def dropped() -> Iterator[Dropped]:
+        for example in store.read_records(folder / EXAMPLES, Example):
+            name = example.trace_id or example.id
+            if name in mixed.reasons:
+                reason = mixed.reasons[name]
+                yield Dropped(trace_id=name, problem_id=example.problem_id, reason=reason)
+
+    with store.Shard(folder / DROPPED, goes_on=False) as shard:
+        shard.append(dropped())
+    left = mixed.of(store.read_records(folder / EXAMPLES, Example))
+    store.write_records(folder / EXAMPLES, left)
+    tally.mixture = mixed.groups
+    tally.see_mixed(
+        store.read_records(folder / EXAMPLES, Example),
+        mixed.reasons.values(),
+        lambda problem_id: _place(problem_id, examples.seed),
+    )
+
+
 @dataclass(frozen=True)
 class _Move:
     """A problem that changes its split."""
@@ -580,7 +673,8 @@ class _Move:
         """The example, in the other split where it is of this problem."""
         if example.problem_id != self.problem_id:
             return example
-        return example.model_copy(update={"split": self.split})
+        # Copies are for training.
+        return example.model_copy(update={"split": self.split, "copies": 1})
 
 
 def _move_for_empty_split(tally: Tally, validation: float) -> _Move | None:
@@ -631,6 +725,12 @@ def _write_unverified(
         if example.split != split_of(example.problem_id, examples):
             moved[example.problem_id] = example.split
 
+    mixer = _mixer_of(examples)
+    if mixer is not None:
+        # Once more, and not the file again: after a kill a file that is there is whole.
+        for _ in _watched(_decisions(inputs, examples, verified=False), mixer, examples):
+            pass
+
     def chosen() -> Iterator[Example]:
         for decision in _decisions(inputs, examples, verified=False):
             problem = decision.problem
@@ -638,13 +738,18 @@ def _write_unverified(
             for pair in decision.kept:
                 yield make_example(problem, pair.trace, prompt, split)
 
-    count = store.write_records(folder / UNVERIFIED, chosen())
+    rows = chosen()
+    if mixer is not None:
+        rows = mixer.mixed().of(rows)
+    count = store.write_records(folder / UNVERIFIED, rows)
     logger.info("%s: %d examples that nobody verified", folder, count)
 
 
 def _of_split(folder: Path, split: Split) -> Iterator[Example]:
-    examples = store.read_records(folder / EXAMPLES, Example)
-    return (example for example in examples if example.split == split)
+    """The examples of a split, each as often as it is trained on."""
+    for example in store.read_records(folder / EXAMPLES, Example):
+        if example.split == split:
+            yield from repeat(example, example.copies)
 
 
 def write_dataset(
@@ -669,14 +774,17 @@ def write_dataset(
     sources: Sequence[SourceFigures] = ()
     if "problems" in manifests:
         sources = ProblemsFigures.of(manifests["problems"]).sources
+    figures = tally.figures().to_dict()
+    figures.pop("mixture", None)
     facts = CardFacts(
         title=about.get("name", "Distilled examples"),
         files=files,
         funnel=funnel_of(manifests, tally),
         origins={**about, **tally.origins()},
-        figures={name: f"{value:,}" for name, value in tally.figures().to_dict().items()},
+        figures={name: f"{value:,}" for name, value in figures.items()},
         fingerprints=fingerprints,
         sources=sources,
+        mixture=tally.mixture,
     )
     store.write_text(folder / DATASET / layout.CARD, dataset_card(facts))
 

@@ -257,14 +257,14 @@ def test_selection_takes_k_of_each_problem_in_sample_order(
     pairs = [graded(1, sample, tokens=tokens) for sample, tokens in enumerate(LENGTHS)]
     decision = decide(problem(1), pairs, ExampleSettings(select=cast(Any, select), k=k))
     assert [pair.trace.sample for pair in decision.kept] == samples
-    assert set(decision.reasons.values()) <= {"not selected"}
+    assert set(decision.reasons.values()) <= {f"select: passed over by {select}"}
 
 
 def test_selection_looks_only_at_what_passed_the_filters() -> None:
     pairs = [graded(1, 0, "wrong", tokens=1), graded(1, 1, tokens=5), graded(1, 2, tokens=9)]
     assert decide(problem(1), pairs, ExampleSettings(select="shortest")).reasons == {
         "d/train/1:0": "outcome wrong",
-        "d/train/1:2": "not selected",
+        "d/train/1:2": "select: passed over by shortest",
     }
 
 

@@ -282,6 +282,70 @@ def test_batches_are_random_but_sorted_inside() -> None:
     assert min(spread) > 30  # whole batches are not grouped by length
 
 
+# ---- what the loss is the mean of ----------------------------------------------------------------
+
+
+def test_each_token_of_an_example_weighs_one_by_their_number() -> None:
+    from reasondistill.stages.students.weighing import samples_in, token_weights
+
+    # Of three rows: two tokens in the loss, four, none.
+    labels = torch.tensor([[-100, -100, 5, 6, -100], [-100, 1, 2, 3, 4], [-100] * 5])
+    padded = {"labels": labels}
+    expected = [[0, 0.5, 0.5, 0], [0.25] * 4, [0] * 4]
+    assert token_weights(padded).tolist() == expected and samples_in(padded) == 2
+    # The same without padding, in one row: three tokens, two, one.
+    labels = torch.tensor([[-100, 1, 2, 3, -100, -100, 4, 5, -100, 6]])
+    flat = {"labels": labels, "position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 0, 1]])}
+    third = pytest.approx(1 / 3)
+    assert token_weights(flat)[0].tolist() == [third, third, third, 0, 0, 0.5, 0.5, 0, 1]
+    assert samples_in(flat) == 3
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_a_loss_by_examples_is_the_mean_of_their_means(tmp_path: Path, micro: int) -> None:
+    """Whatever the micro-batches: of rows of unequal length, against the logits of each alone."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM
+
+    from reasondistill.stages.students.sorted_trainer import SortedTrainer
+    from reasondistill.stages.students.trainer_settings import trainer_settings
+
+    model = AutoModelForCausalLM.from_pretrained(make_tiny_model(tmp_path / "tiny"))
+    rows: list[dict[str, Any]] = []
+    means: list[Any] = []
+    for number, length in enumerate((4, 9, 17, 30)):
+        ids = [(7 * number + 3 * place) % 200 + 10 for place in range(length)]
+        labels = [-100, -100, *ids[2:]]
+        rows.append({"input_ids": ids, "labels": labels, "row": number})
+        logits = model(torch.tensor([ids])).logits[0, 1:-1]
+        means.append(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[2:])))
+    expected = torch.stack(means).mean()
+    (gradient,) = torch.autograd.grad(expected, [model.model.norm.weight])
+    student = StudentSettings(name="s", base="b", bf16=False, batch_size=4, loss_mean="sample")
+    trainer = SortedTrainer(
+        model=model,
+        args=trainer_settings(student, tmp_path, TrainSettings(micro_batch_size=micro), False),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=make_tokenizer(),
+    )
+    trainer.by_sample = True
+    device = torch.device("cpu")
+    several = [trainer.data_collator(rows[i : i + micro]) for i in range(0, 4, micro)]
+    trainer.current_gradient_accumulation_steps = len(several)
+    batches, items = trainer.get_batch_samples(iter(several), len(several), device)
+    total = sum(float(trainer.training_step(model, batch, items)) for batch in batches)
+    assert total == pytest.approx(float(expected.detach()), rel=1e-4)
+    found = model.model.norm.weight.grad
+    assert torch.allclose(found, gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_only_methods_without_a_teacher_take_the_mean_of_examples() -> None:
+    assert "loss_mean" not in scratch().model_dump(mode="json")
+    assert scratch(loss_mean="sample").model_dump(mode="json")["loss_mean"] == "sample"
+    with pytest.raises(ValueError, match="loss_mean: method 'kd' takes the mean over tokens"):
+        scratch(loss_mean="sample", method="kd")
+
+
 def test_muon_updates_are_orthogonal() -> None:
     from reasondistill.stages.students.optimizers import orthogonalise
 

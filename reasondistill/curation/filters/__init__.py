@@ -14,7 +14,7 @@ file of this package, which registers itself:
 The stage and the forecast use the same filters (`ProblemChoice`).
 """
 
-from reasondistill.curation.filters.choosing import ProblemChoice, Usable
+from reasondistill.curation.filters.choosing import ProblemChoice
 from reasondistill.curation.filters.registry import (
     Candidate,
     ExampleFilter,
@@ -22,13 +22,16 @@ from reasondistill.curation.filters.registry import (
     all_filters,
     example_filter,
 )
+from reasondistill.curation.filters.selecting import SELECT, Usable, select
 
 __all__ = [
     "Candidate",
     "ExampleFilter",
+    "SELECT",
     "ProblemChoice",
     "Usable",
     "active_filters",
     "all_filters",
     "example_filter",
+    "select",
 ]

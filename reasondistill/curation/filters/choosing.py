@@ -3,37 +3,32 @@
     choice = ProblemChoice(pipeline.examples)
     for pair in pairs:
         choice.see(Candidate(pair.trace, pair.verdict, render_assistant(pair.trace.completion)))
-    choice.chosen(), choice.passed_over()
+    choice.chosen(), choice.selection.reasons
 
-`see` gives the reason why a trace is dropped, `passed_over` the usable traces that are not
-selected. The examples stage and the forecast both decide with it.
+`see` gives the reason why a trace is dropped, `selection` that of usable ones which are not
+selected (selecting.py). The examples stage and the forecast both decide with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from reasondistill.config import ExampleSettings
 from reasondistill.curation.filters.earlier import EarlierTraces
 from reasondistill.curation.filters.registry import Candidate, DropReason, active_filters
-from reasondistill.hashing import stable_digest, stable_share
+from reasondistill.curation.filters.selecting import (
+    DIVERSE_WORDS,
+    Selection,
+    Usable,
+    score_of,
+    select,
+)
+from reasondistill.hashing import stable_digest
 
-
-@dataclass(frozen=True)
-class Usable:
-    """The parts of a usable trace that `select` needs."""
-
-    trace_id: str
-    tokens: int
-    sample: int
-    prompt_tokens: int = 0
-
-    @property
-    def row_tokens(self) -> int:
-        """The tokens of the training row: prompt and completion."""
-        return self.prompt_tokens + self.tokens
+if TYPE_CHECKING:
+    from reasondistill.curation.shingles import Words32
 
 
 class ProblemChoice:
@@ -51,6 +46,8 @@ class ProblemChoice:
         self._filters = active_filters(examples) if filters is None else filters
         self._texts: set[bytes] = set()
         self._earlier = EarlierTraces()
+        # Of `majority`: the first text of each answer, and whether it is right.
+        self._answers: list[tuple[str, bool]] = []
 
     def see(self, candidate: Candidate) -> str | None:
         """The first reason to drop the candidate; a usable one is remembered, and the reason is
@@ -59,10 +56,7 @@ class ProblemChoice:
         reason = self._drop_reason(candidate)
         if reason is None:
             self._earlier.keep()
-            trace, completion = candidate.trace, candidate.trace.completion
-            self.usable.append(
-                Usable(trace.id, completion.tokens, trace.sample, completion.prompt_tokens)
-            )
+            self.usable.append(self._usable(candidate))
         return reason
 
     def _drop_reason(self, candidate: Candidate) -> str | None:
@@ -83,30 +77,49 @@ class ProblemChoice:
         """No further trace comes that would be compared with these."""
         self._earlier.forget()
 
+    @property
+    def selection(self) -> Selection:
+        """The traces that become examples, and why the other usable ones do not."""
+        return select(self.usable, self._examples)
+
     def chosen(self) -> list[Usable]:
         """The traces that become examples."""
-        return choose(self.usable, self._examples)
+        return list(self.selection.chosen)
 
-    def passed_over(self) -> list[str]:
-        """The ids of the usable traces that do not."""
-        chosen = {one.trace_id for one in self.chosen()}
-        return [one.trace_id for one in self.usable if one.trace_id not in chosen]
+    def _usable(self, candidate: Candidate) -> Usable:
+        """What the rule needs of it."""
+        trace, completion = candidate.trace, candidate.trace.completion
+        rule, scored_by = self._examples.select, self._examples.scored_by
+        usable = Usable(trace.id, completion.tokens, trace.sample, completion.prompt_tokens)
+        if rule == "diverse":
+            usable = replace(usable, runs=_runs_of(candidate.written))
+        elif rule == "majority":
+            usable = replace(usable, answer=self._answer_of(candidate))
+        elif scored_by is not None:
+            measured = candidate.tools.score(trace.id)
+            score = score_of(measured, scored_by, self._examples.scores)
+            usable = replace(usable, score=score, teacher=trace.teacher)
+        return usable
+
+    def _answer_of(self, candidate: Candidate) -> int | None:
+        """The number of its answer: that of an earlier trace which gives the same one, by the
+        grader, or a new one. Right answers are the same without a comparison.
+        """
+        grade = candidate.verdict.grade
+        if grade.extracted is None:
+            return None
+        for number, (known, is_correct) in enumerate(self._answers):
+            if is_correct and grade.is_correct:
+                return number
+            if candidate.tools.compare(grade.extracted, known) == "correct":
+                return number
+        self._answers.append((grade.extracted, grade.is_correct))
+        return len(self._answers) - 1
 
 
-def choose(usable: Sequence[Usable], examples: ExampleSettings) -> list[Usable]:
-    """The `k` traces of one problem that `select` chooses. Ties and random choices are decided by a
-    hash of seed and trace id.
-    """
+def _runs_of(text: str) -> Words32:
+    """The hashes of a text's runs of 4 words, ascending."""
+    from reasondistill.curation.shingles import Text, shingled
 
-    def by_chance(one: Usable) -> float:
-        return stable_share(f"{examples.seed}:{one.trace_id}", size=6)
-
-    orders: dict[str, Callable[[Usable], Any]] = {
-        "shortest": lambda one: (one.tokens, by_chance(one)),
-        "longest": lambda one: (-one.tokens, by_chance(one)),
-        "random": by_chance,
-        "first": lambda one: one.sample,
-    }
-    if examples.select == "all":
-        return list(usable)
-    return sorted(usable, key=orders[examples.select])[: examples.k]
+    (batch,) = shingled([Text("", text)], numbers="words", words=DIVERSE_WORDS)
+    return batch.values

@@ -135,6 +135,7 @@ def with_lengths(
     if percentiles is None:
         return tools
     filters = active_filters(examples, verified=verified)
+    examples = examples.model_copy(update={"select": "all"})  # nothing is selected here
     choice = ProblemChoice(examples, filters)
     problem_id = ""
     lengths: Counter[int] = Counter()

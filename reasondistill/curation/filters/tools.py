@@ -1,5 +1,6 @@
-"""What filters may need beside a trace: whether two answers are the same, how many tokens a text
-has to a student, and between which lengths `length_percentiles` keeps.
+"""What filters and rules of `select` may need beside a trace: whether two answers are the same, how
+many tokens a text has to a student, between which lengths `length_percentiles` keeps, what a model
+says of a trace.
 
     with opened_tools(GradingPool, token_counter) as tools:
         tools.compare(r"\\frac12", "0.5")       # "correct"
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reasondistill.errors import StageError
-from reasondistill.records import Outcome
+from reasondistill.records import Outcome, TraceScore
 
 if TYPE_CHECKING:
     from reasondistill.grading import GradingPool
@@ -41,16 +42,22 @@ class LengthBounds:
     longest: int
 
 
+def _nobody_scores(trace_id: str) -> TraceScore:
+    raise StageError(f"select goes by scores, and nobody has scored {trace_id}.")
+
+
 @dataclass(frozen=True)
 class Tools:
     """`compare` is the grader's outcome for an answer and another: correct, wrong or undecided.
 
-    `lengths` is None while lengths are measured, and where nobody asks for them.
+    `lengths` is None while lengths are measured, and where nobody asks for them. `score` is what a
+    model says of a trace, by its id.
     """
 
     compare: Callable[[str, str], Outcome]
     count_tokens: Callable[[StudentTokenizer, str], int | None]
     lengths: LengthBounds | None = None
+    score: Callable[[str], TraceScore] = _nobody_scores
 
 
 def _nobody_compares(answer: str, other: str) -> Outcome:

@@ -75,7 +75,11 @@ def _to_read(facts: Facts) -> Iterator[str]:
 
 
 def _funnel(facts: Facts) -> list[str]:
-    tables = [wording.funnel_table(facts), wording.sources_table(facts)]
+    tables = [
+        wording.funnel_table(facts),
+        wording.sources_table(facts),
+        wording.mixture_table(facts),
+    ]
     return [table(content) for content in tables if content.rows]
 
 

@@ -144,10 +144,8 @@ def _funnel(facts: Facts) -> str:
         f"<figure>{steps}<figcaption>Nothing disappears: what is not kept is written "
         "beside it with its reason.</figcaption></figure>"
     )
-    sources = wording.sources_table(facts)
-    if not sources.rows:
-        return figure
-    return figure + plain(sources)
+    tables = (wording.sources_table(facts), wording.mixture_table(facts))
+    return figure + "".join(plain(table) for table in tables if table.rows)
 
 
 def _step(step: FunnelStep) -> str:

@@ -276,6 +276,18 @@ def sources_table(facts: Facts) -> Table:
     return Table(("source", "tag", "dataset", "rows", "problems", "set aside"), tuple(rows))
 
 
+def mixture_table(facts: Facts) -> Table:
+    """What became of each group of a mixture; no rows where there is none."""
+    rows: list[tuple[str, ...]] = []
+    for stage in facts.stages:
+        if stage.place == EXAMPLES:
+            for group in ExamplesFigures.of(stage.manifest).mixture:
+                counts = (group.examples, group.tokens, group.rows, group.mixed_tokens)
+                rows.append((group.name, f"{group.weight:g}", *map(whole, counts), group.fate))
+    header = ("group", "weight", "examples", "tokens", "rows", "tokens of these", "mixture")
+    return Table(header, tuple(rows))
+
+
 def funnel_words(step: FunnelStep) -> list[str]:
     """`1,204 correct`, `12 set aside: duplicate question`."""
     words: list[str] = []

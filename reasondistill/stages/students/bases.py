@@ -25,10 +25,9 @@ from transformers import (
 
 from reasondistill.config import ArchitectureSettings, StudentSettings
 from reasondistill.errors import ConfigError, StageError
-from reasondistill.foreign_files import read_text
 from reasondistill.models.attention import attention_options
 from reasondistill.models.loading import loading, require_no_methods
-from reasondistill.models.templates import with_options
+from reasondistill.models.templates import CHATML, set_template_and_end
 from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import (
     model_folder,
@@ -46,12 +45,6 @@ from reasondistill.stages.students.tokens import Row, tokenise_all
 
 log = logging.getLogger(__name__)
 
-# ChatML with think tags left alone: the assistant's turn is rendered exactly as it was written.
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
-    "message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 # What a model's folder is called until it is whole.
 PART = ".part"
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
@@ -76,31 +69,13 @@ def load_tokenizer(student: StudentSettings, texts: Iterable[str]) -> PreTrained
             tokenizer = open_tokenizer(
                 source, revision=student.revision, trust_remote_code=student.trust_remote_code
             )
-    if student.chat_template is not None:
-        file = Path(student.chat_template)
-        if not file.is_file():
-            raise ConfigError(
-                f"[students] {student.name} chat_template = {student.chat_template!r}: no such "
-                "file."
-            )
-        tokenizer.chat_template = read_text(file)
-    elif tokenizer.chat_template is None:
-        log.info("%s: the tokenizer has no chat template; using ChatML", student.name)
-        tokenizer.chat_template = CHATML
-    if student.template_options:
-        template: Any = tokenizer.chat_template
-        tokenizer.chat_template = with_options(template, student.template_options)
-    if student.eos_token is not None:
-        if student.eos_token not in tokenizer.get_vocab():
-            raise ConfigError(
-                f"[students] {student.name} eos_token = {student.eos_token!r}: not one "
-                "token of this tokenizer."
-            )
-        tokenizer.eos_token = student.eos_token
-    if tokenizer.eos_token_id is None:
-        raise ConfigError(
-            f"[students] {student.name}: the tokenizer has no EOS token; set eos_token."
-        )
+    set_template_and_end(
+        tokenizer,
+        f"[students] {student.name}",
+        chat_template=student.chat_template,
+        options=student.template_options,
+        eos_token=student.eos_token,
+    )
     if tokenizer.pad_token_id is None:
         # Safe: labels are explicit, padding never hides an EOS.
         tokenizer.pad_token = tokenizer.eos_token

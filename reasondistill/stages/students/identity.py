@@ -14,7 +14,9 @@ from reasondistill.models.weights import model_identity, tokenizer_identity
 from reasondistill.records import fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.store import Identity, content_of, require_complete, verify_below
+from reasondistill.stages.students.choosing import chosen_ids
 from reasondistill.stages.students.job import StudentJob
+from reasondistill.stages.students.material import examples_in
 
 VERSION = 1
 
@@ -44,6 +46,8 @@ def identity_section(job: StudentJob) -> dict[str, Any]:
     if student.shrink is None:
         # Students that were made before there was such a setting stay the same.
         del section["shrink"]
+    if student.examples is not None:
+        section["examples"] = student.examples.model_dump(mode="json", exclude_defaults=True)
     if student.method == "base":
         # How others train does not touch it.
         wanted = START | {"name", "method"}
@@ -66,6 +70,10 @@ def identity_inputs(job: StudentJob) -> dict[str, str]:
         inputs["examples"] = require_complete(job.examples).output
     if student.method == "unverified":
         inputs["unverified"] = unverified_content(job.examples)
+    if student.examples is not None and student.method != "base":
+        # By tags, temperatures and the like, which stand in records of other stages.
+        file = layout.UNVERIFIED if student.method == "unverified" else layout.EXAMPLES
+        inputs["chosen"] = fingerprint(sorted(chosen_ids(job, examples_in(job, file))))
     if student.method == "answer_only":  # it learns their gold answers
         inputs["problems"] = require_complete(job.problems).output
     if student.distils():

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import repeat
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -19,6 +20,7 @@ from reasondistill.models.topk import FOLDER
 from reasondistill.records import Example, Message, Problem, Split, fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.store import content_of, read_records
+from reasondistill.stages.students.choosing import chosen_ids
 from reasondistill.stages.students.job import StudentJob
 
 # Validation examples that perplexity, and the distance to a teacher or base, are of.
@@ -74,8 +76,9 @@ class Material:
         return fingerprint([fingerprint(example.to_json()) for example in self.examples])
 
     def split(self, split: Split) -> Iterator[Example]:
-        """The examples to train on, or to validate on."""
-        return of_split(self.examples, split)
+        """The examples to train on, each as often as an epoch goes over it, or to validate on."""
+        for example in of_split(self.examples, split):
+            yield from repeat(example, example.copies)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def training_examples(job: StudentJob) -> Reread[Example]:
     """
     is_unverified = job.student.method == "unverified"
     file = layout.UNVERIFIED if is_unverified else layout.EXAMPLES
-    examples = examples_in(job, file)
+    examples = chosen_of(job, examples_in(job, file))
     if not any(example.split == "train" for example in examples):
         raise StageError(
             f"{job.examples}: no training examples (see dropped.jsonl there for the "
@@ -166,6 +169,20 @@ def training_examples(job: StudentJob) -> Reread[Example]:
         lambda: answers_only(problems, examples, job.prompt),
         lambda: fingerprint([problems.content, examples.content, job.prompt.tag]),
     )
+
+
+def chosen_of(job: StudentJob, examples: Reread[Example]) -> Reread[Example]:
+    """Those of the examples that the student's own `[students.examples]` chooses, and all to
+    validate on.
+    """
+    if job.student.examples is None:
+        return examples
+    chosen = chosen_ids(job, examples)
+
+    def left() -> Iterator[Example]:
+        return (one for one in examples if one.split != "train" or one.id in chosen)
+
+    return Reread(left, lambda: fingerprint([examples.content, sorted(chosen)]))
 
 
 def answers_only(

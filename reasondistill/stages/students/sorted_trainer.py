@@ -26,10 +26,12 @@ from trl import SFTTrainer
 from trl.trainer import utils as trl_utils
 
 from reasondistill.errors import StageError
+from reasondistill.methods.texts import in_loss
 from reasondistill.stages.students import processes, saving
 from reasondistill.stages.students.checkpoint_selection import is_out_of_patience
 from reasondistill.stages.students.finite import bad_weight, names_on_disk
 from reasondistill.stages.students.rows import BLANK, lengths_of
+from reasondistill.stages.students.weighing import Weighed, samples_in, token_weights
 
 log = logging.getLogger(__name__)
 
@@ -120,13 +122,38 @@ class SortedTrainer(SFTTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """TRL's; in evaluation the cross-entropy alone, which all methods can be compared by."""
+        is_training: bool = model.training
+        if self.by_sample and is_training:
+            model = self._weighed(model, inputs, num_items_in_batch)
         has_router_loss = self.aux_loss_enabled
-        self.aux_loss_enabled = has_router_loss and model.training
+        self.aux_loss_enabled = has_router_loss and is_training
         try:
             with labelled_positions_alone():
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         finally:
             self.aux_loss_enabled = has_router_loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """As Trainer does it; the examples of an optimizer step are counted where each of them
+        weighs the same.
+        """
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.by_sample:
+            count = torch.tensor(sum(map(samples_in, batches)), device=device)
+            everywhere: Any = self.accelerator.gather(count)
+            self._samples = int(everywhere.sum())
+        return batches, items
+
+    def _weighed(
+        self, model: Any, inputs: Mapping[str, Any], tokens: torch.Tensor | int | None
+    ) -> Weighed:
+        """The model, its losses weighed so that their sum by `tokens` is the mean of examples."""
+        samples = self._samples
+        if tokens is None:  # a micro-batch by itself
+            tokens, samples = in_loss(inputs).sum(), samples_in(inputs)
+        return Weighed(model, token_weights(inputs) * (tokens / max(1, samples)))
 
     def create_accelerator_and_postprocess(self) -> None:
         """As Trainer does it; on a CPU, where accelerate would quietly copy the model instead, FSDP
@@ -156,6 +183,10 @@ class SortedTrainer(SFTTrainer):
             sampler = BatchSortedSampler(lengths, batch, arguments.seed)
         self.add_callback(TellsEpochs(sampler))
         return sampler
+
+    # Whether the loss of a step is the mean of its examples, and how many these are.
+    by_sample = False
+    _samples = 0
 
     # After how many measurements without a lower validation loss it ends; None: never.
     patience: int | None = None

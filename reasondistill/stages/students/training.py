@@ -150,6 +150,7 @@ def _train(
         )
     )
     trainer.patience = student.early_stopping_patience
+    trainer.by_sample = student.loss_mean == "sample"
     if student.selects_checkpoint:
         trainer.add_callback(SelectsCheckpoint(student))
     if student.packing:

@@ -20,7 +20,7 @@ from reasondistill.runs.store import HasGrown, read_manifest, require_complete
 from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.failures import Allowance
 from reasondistill.stages.traces.ledger import Ledger
-from reasondistill.stages.traces.teachers import deal
+from reasondistill.stages.traces.teachers import deal_by_domain
 from reasondistill.stages.traces.unfinished import Unfinished
 
 
@@ -180,7 +180,6 @@ def deal_problems(job: TraceJob) -> list[list[Problem]]:
     """
     teachers = job.traces.teachers
     hands: list[list[Problem]] = [[] for _ in teachers]
-    shares = [model.share for model in teachers]
     drawn_by: Mapping[str, str] = {}
     if len(teachers) > 1:
         drawn_by = on_disk.drawn_by(job.folder / layout.TRACES)
@@ -190,7 +189,7 @@ def deal_problems(job: TraceJob) -> list[list[Problem]]:
     for problem in job.problems:
         place = places.get(drawn_by.get(problem.id, ""))
         if place is None:
-            place = deal(problem.id, shares)
+            place = deal_by_domain(problem, teachers)
         hands[place].append(problem)
     return hands
 
@@ -307,5 +306,6 @@ def until_of(traces: TraceSettings, policy: str) -> dict[str, Any] | None:
 
 def model_section(model: SampledModel) -> dict[str, Any]:
     """What a model's samples depend on, besides the prompt and the sampling."""
-    section = model.model_dump(mode="json", include={"sampler", "share", "template_options"})
+    depends_on = {"sampler", "share", "tags", "template_options"}
+    section = model.model_dump(mode="json", include=depends_on)
     return {"model": identity_of(model)} | section | model.shaping()

@@ -1,0 +1,159 @@
+"""How much of each group of examples a student is trained on: `[examples.mixture]`.
+
+    mixer = Mixer(settings, seed=0)
+    mixer.see(problem, trace)                         # each example that is trained on
+    mixed = mixer.mixed()
+    mixed.copies["gsm8k/train/12:3"], mixed.groups    # 2 times, and what became of each group
+
+Shares are of generated tokens. A group that has more than its share loses examples, one that has
+less has some of them several times. Which ones is decided by a hash of `seed` and trace id: a group
+is taken in this order until the next example would bring it no nearer to its share.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from reasondistill.config import MixtureSettings
+from reasondistill.errors import StageError
+from reasondistill.hashing import stable_share
+from reasondistill.records import Example, Problem, Trace
+from reasondistill.runs.figures import MixedGroup
+
+UNTAGGED = "untagged"
+BEYOND_SHARE = "mixture: beyond the share of its group"
+NO_WEIGHT = "mixture: its group has no weight"
+
+
+@dataclass(frozen=True)
+class Part:
+    """An example as the mixture sees it."""
+
+    trace_id: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """How often each example is trained on, by its trace's id, and why each of the others is not.
+    `groups` says what became of each group, in the order of the settings.
+    """
+
+    copies: Mapping[str, int]
+    reasons: Mapping[str, str]
+    groups: tuple[MixedGroup, ...]
+
+    def of(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """The examples that are left, each with its copies; those to validate on as they are."""
+        for example in examples:
+            name = example.trace_id or example.id
+            if example.split == "train" and name in self.copies:
+                yield example.model_copy(update={"copies": self.copies[name]})
+            elif name not in self.reasons:
+                yield example
+
+
+def group_of(problem: Problem, trace: Trace, settings: MixtureSettings) -> str:
+    """The group of an example: the name of a source or tag, a teacher without its revision, `short`
+    or `long`.
+    """
+    match settings.by:
+        case "source":
+            return problem.origin.source or problem.origin.dataset
+        case "tag":
+            return problem.origin.tag or UNTAGGED
+        case "teacher":
+            if trace.published is not None:
+                return trace.published.teacher or "unknown"
+            return trace.model.partition("@")[0]
+        case "length":
+            if trace.completion.tokens <= settings.short_tokens:
+                return "short"
+            return "long"
+
+
+class Mixer:
+    """Sees the examples that are trained on; memory is that of their names."""
+
+    def __init__(self, settings: MixtureSettings, *, seed: int) -> None:
+        self._settings, self._seed = settings, seed
+        self._groups: dict[str, list[Part]] = defaultdict(list)
+
+    def see(self, problem: Problem, trace: Trace) -> None:
+        part = Part(trace.id, trace.completion.tokens)
+        self._groups[group_of(problem, trace, self._settings)].append(part)
+
+    def mixed(self) -> Mixed:
+        """The mixture of what was seen. Raises StageError where a group that has a weight has no
+        example, or would need more copies than are allowed.
+        """
+        weights = self._settings.weights
+        tokens: dict[str, int] = {}
+        for name in weights:
+            tokens[name] = sum(part.tokens for part in self._groups[name])
+        missing = [name for name in weights if not tokens[name]]
+        if missing:
+            there = ", ".join(sorted(name for name, parts in self._groups.items() if parts))
+            raise StageError(
+                f"[examples.mixture] by = {self._settings.by!r}: no example of {missing[0]!r} to "
+                f"give a share to. There are: {there or 'none'}."
+            )
+        total_weight = sum(weights.values())
+        shares = {name: weight / total_weight for name, weight in weights.items()}
+        whole = self._settings.tokens
+        if whole is None:
+            # As much as there is without any copy.
+            whole = int(min(tokens[name] / shares[name] for name in weights))
+        copies: dict[str, int] = {}
+        groups: list[MixedGroup] = []
+        for name in weights:
+            wanted = shares[name] * whole
+            most = self._settings.most_copies
+            if wanted > most * tokens[name]:
+                raise StageError(
+                    f"[examples.mixture] {name!r}: its examples have {tokens[name]:,} tokens, and "
+                    f"its share is {wanted:,.0f}: more than most_copies = {most} times as many. "
+                    "Lower tokens or its weight, or raise most_copies."
+                )
+            taken = self._taken(self._groups[name], wanted, tokens[name])
+            copies |= taken
+            of_group = {part.trace_id: part.tokens for part in self._groups[name]}
+            groups.append(
+                MixedGroup(
+                    name=name,
+                    weight=weights[name],
+                    examples=len(of_group),
+                    tokens=tokens[name],
+                    rows=sum(taken.values()),
+                    mixed_tokens=sum(of_group[one] * times for one, times in taken.items()),
+                    left_out=len(of_group) - len(taken),
+                )
+            )
+        reasons: dict[str, str] = {}
+        for name, parts in self._groups.items():
+            reason = NO_WEIGHT
+            if name in weights:
+                reason = BEYOND_SHARE
+            for part in parts:
+                if part.trace_id not in copies:
+                    reasons[part.trace_id] = reason
+        return Mixed(copies, reasons, tuple(groups))
+
+    def _taken(self, parts: Sequence[Part], wanted: float, tokens: int) -> dict[str, int]:
+        """How often each of these is taken, to be as near to the wanted tokens as whole examples
+        in their order come.
+        """
+        whole_rounds = int(wanted // tokens)
+        rest = wanted - whole_rounds * tokens
+        order = sorted(parts, key=lambda part: stable_share(f"{self._seed}:mix:{part.trace_id}"))
+        taken: dict[str, int] = {}
+        if whole_rounds:
+            taken = {part.trace_id: whole_rounds for part in order}
+        for part in order:
+            if part.tokens > 2 * rest:
+                break
+            taken[part.trace_id] = whole_rounds + 1
+            rest -= part.tokens
+        return taken
