@@ -1,21 +1,22 @@
 """The runs of an ablation: each variant's at its three times.
 
-    ablation = Ablation(asked, folder, runs)
-    run.making()           # problems, traces, verdicts, examples
-    run.beginning()        # the students that the compared one goes on from
-    run.training(steps=120)      # the compared student, its evals, its report
+    ablation = Ablation.of(asked, Path("runs/demo-ablate"), run)
+    first = ablation.runs[0]
+    first.making()          # problems, traces, verdicts, examples
+    first.beginning()       # the students that the compared one goes on from
+    first.training(120, …)  # the compared student with 120 steps, its evals, its report
 
 The steps of the compared student are known when the examples of all variants are there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import Pipeline
+from reasondistill.config import Pipeline, StudentSettings
 from reasondistill.config.varying import Asked, Variant
 from reasondistill.errors import ConfigError
 from reasondistill.pipeline.runs import Run, Task
@@ -73,7 +74,8 @@ class VariantRun:
             student = student.model_copy(update={"max_steps": steps})
         return self._with(only=self.run.stages, students=(*self._ancestors(), student))
 
-    def _ancestors(self) -> tuple[Any, ...]:
+    def _ancestors(self) -> tuple[StudentSettings, ...]:
+        """Those in front of the compared student, as the file has them."""
         return self.run.pipeline.students[:-1]
 
     def _with(self, only: tuple[str, ...], **update: Any) -> Run:
@@ -108,10 +110,6 @@ class Ablation:
             run = replace(like, pipeline=variant.pipeline, folder=folder / variant.name)
             runs.append(VariantRun(variant, run))
         return cls(asked, folder, tuple(runs))
-
-    @property
-    def by_name(self) -> Mapping[str, VariantRun]:
-        return {run.name: run for run in self.runs}
 
     def before(self, run: VariantRun) -> Iterable[VariantRun]:
         """The variants before this one, from which it takes what they have in common."""
