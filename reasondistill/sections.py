@@ -165,23 +165,41 @@ _SHOWN = 200
 
 
 def check_section(
-    path: Path, kind: type[S], values: dict[str, Any], overrides: Sequence[str] = ()
+    path: Path,
+    kind: type[S],
+    values: dict[str, Any],
+    overrides: Sequence[str] = (),
+    varied: Sequence[str] = (),
 ) -> S:
-    """The values of a file, or what stands for one, as `kind`. Raises ConfigError."""
+    """The values of a file, or what stands for one, as `kind`: `overrides` were given by --set,
+    those that are `varied` by --vary, above them. Raises ConfigError.
+    """
     for override in overrides:
         apply_override(values, override, kind)
+    for override in varied:
+        apply_override(values, override, kind, option=VARY)
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
-        raise ConfigError(explain(path, kind, error, overrides)) from None
+        raise ConfigError(explain(path, kind, error, overrides, varied)) from None
+
+
+# By which options a command line sets a key.
+SET = "--set"
+VARY = "--vary"
 
 
 def apply_override(
-    values: dict[str, Any], override: str, kind: type[BaseModel] | None = None
+    values: dict[str, Any],
+    override: str,
+    kind: type[BaseModel] | None = None,
+    *,
+    option: str = SET,
 ) -> None:
     """Set `dotted.key=value` in place; the value is read as TOML, else as text.
     `students.0.epochs=2` reaches into lists. `problems.limit=none` unsets a key that is a number,
-    or another thing that no word is, in the `kind` of section that the values make.
+    or another thing that no word is, in the `kind` of section that the values make. Raises
+    ConfigError, which names the `option`.
     """
     key, equals, text = override.partition("=")
     is_text = _HALF_CHARACTER.search(override) is None
@@ -189,26 +207,27 @@ def apply_override(
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
         raise ConfigError(
-            f"--set {shown}: want key=value, for example --set traces.temperature=1.0"
+            f"{option} {shown}: want key=value, for example {option} traces.temperature=1.0"
         )
+    where = f"{option} {shown}:"
     if len(parts) > TOML_DEPTH.most:
-        raise ConfigError(f"--set {shown}: a key of more parts than {TOML_DEPTH}.")
+        raise ConfigError(f"{where} a key of more parts than {TOML_DEPTH}.")
     if not is_text:
-        raise ConfigError(f"--set {shown}: not UTF-8 text.")
-    value = _override_value(text, f"--set {shown}")
+        raise ConfigError(f"{where} not UTF-8 text.")
+    value = _override_value(text, f"{option} {shown}")
     if kind is not None and value == "none" and _can_be_unset(kind, parts):
         value = None
     *parents, last = parts
     place: Any = values
     for part in parents:
         if isinstance(place, list):
-            place = _item(place, part, shown)
+            place = _item(place, part, where)
         else:
             place = place.setdefault(part, {})
         if not isinstance(place, (dict, list)):
-            raise ConfigError(f"--set {shown}: {short(part)} is a value, not a section.")
+            raise ConfigError(f"{where} {short(part)} is a value, not a section.")
     if isinstance(place, list):
-        _item(place, last, shown)
+        _item(place, last, where)
         place[int(last)] = value
     else:
         place[last] = value
@@ -263,10 +282,10 @@ def is_place(part: str, count: int) -> bool:
     return int(part) < count
 
 
-def _item(place: list[Any], part: str, shown: str) -> Any:
+def _item(place: list[Any], part: str, where: str) -> Any:
     if not is_place(part, len(place)):
         raise ConfigError(
-            f"--set {shown}: {short(part)} is no place in a list of {len(place)} (count from 0)."
+            f"{where} {short(part)} is no place in a list of {len(place)} (count from 0)."
         )
     return place[int(part)]
 
@@ -276,20 +295,24 @@ def explain(
     kind: type[BaseModel],
     error: pydantic.ValidationError,
     overrides: Sequence[str] = (),
+    varied: Sequence[str] = (),
 ) -> str:
     """One line per fault, for a handful: `file [section] key: what is wrong. Did you mean …?`; of
-    what an override set `--set key: what is wrong`, without its value, which may be a secret.
+    what an override set `--set key: what is wrong` (`--vary` for those that are varied), without
+    its value, which may be a secret.
     """
+    options = dict.fromkeys(keys_set(overrides), SET) | dict.fromkeys(keys_set(varied), VARY)
     faults = _one_for_each_key(error.errors())
     lines: list[str] = []
     for fault in faults[:_MOST_FAULTS]:
         where, text = _explain_one(path, kind, fault)
         place = ".".join(map(str, fault["loc"]))
-        for key in keys_set(overrides):
+        for key, option in options.items():
             if place == key:
-                where, text = f"--set {short(key)}:", text.removeprefix(f"{fault['loc'][-1]}: ")
+                where = f"{option} {short(key)}:"
+                text = text.removeprefix(f"{fault['loc'][-1]}: ")
             elif place.startswith(f"{key}."):
-                where = f"--set {short(key)}:"
+                where = f"{option} {short(key)}:"
         lines.append(f"{where} {text}")
     if len(faults) > _MOST_FAULTS:
         more = len(faults) - _MOST_FAULTS

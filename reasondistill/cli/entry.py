@@ -11,6 +11,7 @@ import typer
 
 import reasondistill
 from reasondistill.cli import (
+    ablating,
     checking,
     doctoring,
     explaining,
@@ -33,6 +34,7 @@ from reasondistill.errors import DataError, Interrupted, ReasonDistillError, Sto
 # Each of them registers its commands.
 COMMANDS = (
     running,
+    ablating,
     looking,
     checking,
     doctoring,

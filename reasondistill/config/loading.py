@@ -10,14 +10,24 @@ from reasondistill.config.cluster import Cluster
 from reasondistill.config.pipeline import Pipeline
 from reasondistill.config.sources import Benchmark
 from reasondistill.errors import ConfigError
-from reasondistill.sections import check_section, load_section
+from reasondistill.sections import (
+    SET,
+    VARY,
+    check_section,
+    keys_set,
+    load_section,
+    read_toml,
+)
 
 
-def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Read a pipeline file and apply `key=value` overrides. Raises ConfigError, which names
-    file, key, value and remedy.
+def load_pipeline(
+    path: Path, overrides: Sequence[str] = (), varied: Sequence[str] = ()
+) -> Pipeline:
+    """Read a pipeline file and apply `key=value` overrides, then those that are `varied`. Raises
+    ConfigError, which names file, key, value and remedy.
     """
-    return _sampling_checked(path, load_section(path, Pipeline, overrides), overrides)
+    pipeline = check_section(path, Pipeline, read_toml(path), overrides, varied)
+    return _sampling_checked(path, pipeline, overrides, varied)
 
 
 def make_pipeline(
@@ -28,7 +38,9 @@ def make_pipeline(
     return _sampling_checked(source, pipeline, overrides)
 
 
-def _sampling_checked(path: Path, pipeline: Pipeline, overrides: Sequence[str]) -> Pipeline:
+def _sampling_checked(
+    path: Path, pipeline: Pipeline, overrides: Sequence[str], varied: Sequence[str] = ()
+) -> Pipeline:
     """The pipeline itself; raises ConfigError for unknown vendor settings."""
     sections = [
         ("traces", pipeline.traces),
@@ -41,9 +53,11 @@ def _sampling_checked(path: Path, pipeline: Pipeline, overrides: Sequence[str]) 
             if section is not None:
                 section.resolve()
         except ConfigError as error:
+            key = f"{name}.settings"
             where = f"{path} [{name}]"
-            if any(override.startswith(f"{name}.settings=") for override in overrides):
-                where = f"--set {name}.settings:"
+            for option, given in ((SET, overrides), (VARY, varied)):
+                if key in keys_set(given):
+                    where = f"{option} {key}:"
             raise ConfigError(f"{where} {error}") from None
     return pipeline
 

@@ -52,6 +52,12 @@ from reasondistill.statistics.planning import (
     simulate_power,
     smallest_effect,
 )
+from reasondistill.statistics.seeds import (
+    NeededSize,
+    SeededEstimate,
+    needed_size,
+    seeded_difference,
+)
 from reasondistill.statistics.several import (
     PooledEstimate,
     Spread,
@@ -66,9 +72,11 @@ __all__ = [
     "Estimate",
     "Gap",
     "LEVEL",
+    "NeededSize",
     "PairedEstimate",
     "PooledEstimate",
     "Population",
+    "SeededEstimate",
     "Spread",
     "Word",
     "agreeing_interval",
@@ -82,10 +90,12 @@ __all__ = [
     "mg_pass_at_k",
     "needed_problems",
     "needed_samples",
+    "needed_size",
     "paired_difference",
     "pass_at_k",
     "pooled_difference",
     "power",
+    "seeded_difference",
     "shrunken_t_interval",
     "sign_flip_p_value",
     "simulate_power",

@@ -84,7 +84,8 @@ def mean_moments(effect: float, population: Population) -> tuple[float, float, f
     base = population.base
     if not 0 <= base + effect <= 1:
         raise ValueError(f"an effect of {effect:+g} on a base of {base:g} leaves [0, 1]")
-    ours = (base + effect) * (1 - base - effect)
+    # Of a base and an effect that add up to 1 the difference may be −1e-17.
+    ours = max(0.0, (base + effect) * (1 - base - effect))
     theirs = base * (1 - base)
     covariance = population.alike * population.rho * math.sqrt(ours * theirs)
     return ours, theirs, covariance

@@ -125,7 +125,7 @@ def test_the_key_knows_whatever_the_tokens_depend_on() -> None:
 def test_students_of_a_run_share_rows_and_a_second_training_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import reasondistill.stages.students.training as training
+    import reasondistill.stages.students.rows as rows
     from reasondistill.stages.students.tokens import tokenise_each
 
     tokenised: list[Any] = []
@@ -134,7 +134,7 @@ def test_students_of_a_run_share_rows_and_a_second_training_reads_them(
         tokenised.append(arguments)
         return tokenise_each(*arguments, **named)
 
-    monkeypatch.setattr(training, "tokenise_each", counted)
+    monkeypatch.setattr(rows, "tokenise_each", counted)
     folder = tmp_path / "tokens"
     for name, rate in (("one", 5e-3), ("two", 1e-3)):
         student = job(tmp_path, scratch(name=name, epochs=1, learning_rate=rate), name=name)

@@ -20,20 +20,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, overload
 
 import datasets
+import numpy as np
 import pyarrow
 import pyarrow.compute
 
+from reasondistill.config import StudentSettings
 from reasondistill.errors import StageError
 from reasondistill.methods.texts import IGNORE
 from reasondistill.models.tokenising import is_end_ordinary, rewrites_text
-from reasondistill.records import Dropped, fingerprint
+from reasondistill.records import Dropped, Split, fingerprint
 from reasondistill.runs import layout
 from reasondistill.runs.store import (
     StopSignal,
@@ -44,7 +46,8 @@ from reasondistill.runs.store import (
     write_sums,
 )
 from reasondistill.stages.students import processes
-from reasondistill.stages.students.tokens import Row
+from reasondistill.stages.students.material import Material
+from reasondistill.stages.students.tokens import Row, tokenise_each
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +117,16 @@ class StoredRows(Sequence[Row]):
     @property
     def loss_tokens(self) -> int:
         """The tokens that have a label."""
-        count = 0
+        return sum(self.loss_tokens_of_each())
+
+    def loss_tokens_of_each(self) -> Iterator[int]:
+        """The tokens of each row that have a label, in their order."""
         for labels in _chunks(self._dataset, "labels"):
             is_learnt = _compute.not_equal(_compute.list_flatten(labels), IGNORE)
-            count += _compute.sum(is_learnt).as_py() or 0
-        return count
+            learnt_before = np.concatenate([[0], np.cumsum(is_learnt.to_numpy(False))])
+            lengths = _compute.list_value_length(labels).to_numpy(False)
+            ends = np.concatenate([[0], np.cumsum(lengths)])
+            yield from np.diff(learnt_before[ends]).tolist()
 
     def dataset(self, *, with_blank: bool = False) -> datasets.Dataset:
         """What a trainer reads of the rows, and after them perhaps one that has no labels."""
@@ -178,6 +186,32 @@ class RowStore:
             if self.stop is not None:
                 self.stop.check()
             raise
+
+
+def stored_rows(
+    student: StudentSettings, material: Material, tokenizer: Any, store: RowStore
+) -> tuple[StoredRows, StoredRows]:
+    """Rows to train a student on, and rows to validate it on. Raises StageError where there are
+    none to train on.
+    """
+    how: dict[str, Any] = {"plain": material.plain, "max_length": student.max_length}
+    content = material.content
+
+    def rows_of(split: Split) -> StoredRows:
+        key = rows_key(content, tokenizer, how | {"split": split})
+        examples = material.split(split)
+        make = partial(tokenise_each, examples, tokenizer, **how)
+        return store.keep(key, make)
+
+    training = rows_of("train")
+    validation = rows_of("validation")
+    if not training:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in training.dropped.items())
+        raise StageError(
+            f"{student.name}: no example can be trained on ({reasons}; max_length = "
+            f"{student.max_length})."
+        )
+    return training, validation
 
 
 def rows_key(content: str, tokenizer: Any, how: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ from reasondistill.methods.texts import in_loss
 from reasondistill.stages.students import processes, saving
 from reasondistill.stages.students.checkpoint_selection import is_out_of_patience
 from reasondistill.stages.students.finite import bad_weight, names_on_disk
+from reasondistill.stages.students.ordering import order_of_epoch
 from reasondistill.stages.students.rows import BLANK, lengths_of
 from reasondistill.stages.students.weighing import Weighed, samples_in, token_weights
 
@@ -62,8 +63,7 @@ class BatchSortedSampler(torch.utils.data.Sampler[int]):
         return len(self.lengths) + self.blanks
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order: list[int] = torch.randperm(len(self.lengths), generator=generator).tolist()
+        order = order_of_epoch(len(self.lengths), self.seed, self.epoch)
         for start in range(0, len(order), self.batch):
             yield from sorted(order[start : start + self.batch], key=lambda i: self.lengths[i])
         yield from [len(self.lengths)] * self.blanks

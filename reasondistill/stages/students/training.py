@@ -25,7 +25,7 @@ from trl import SFTTrainer
 from reasondistill.config import StudentSettings, TrainSettings
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.models.context import context_of
-from reasondistill.records import Split, TrainingFigures
+from reasondistill.records import TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
 from reasondistill.runs.store import ends_at_once, write_records
@@ -38,9 +38,9 @@ from reasondistill.stages.students.isolation import ChecksIsolation
 from reasondistill.stages.students.job import Trained, TrainingRun
 from reasondistill.stages.students.material import Material, TeacherSource
 from reasondistill.stages.students.progress import Progress
-from reasondistill.stages.students.rows import RowStore, StoredRows, rows_key
+from reasondistill.stages.students.rows import RowStore, StoredRows, stored_rows
 from reasondistill.stages.students.sorted_trainer import SortedTrainer
-from reasondistill.stages.students.tokens import Row, tokenise_all, tokenise_each
+from reasondistill.stages.students.tokens import Row, tokenise_all
 from reasondistill.stages.students.trainer_settings import optimizer_of, trainer_settings
 from reasondistill.stages.students.wanting import AtWork, SaysWhatItTakes
 
@@ -89,7 +89,10 @@ def _train(
     _set_up_libraries(settings)
     with ends_at_once(stop):
         tokenizer = bases.load_tokenizer(student, material.tokenizer_texts)
-    rows, validation = _rows(student, material, tokenizer, folder, store)
+    rows, validation = stored_rows(student, material, tokenizer, store)
+    set_aside = [*rows.set_aside, *validation.set_aside]
+    if set_aside:
+        processes.on_first(lambda: write_records(folder / layout.SET_ASIDE, set_aside))
     if student.selects_checkpoint and not validation:
         raise ConfigError(
             f"[students] {student.name}: keep = 'best' and early_stopping_patience go by the "
@@ -194,35 +197,6 @@ def load_start(student: StudentSettings, tokenizer: Any, calibration: Sequence[R
     if student.lora is None:
         return model
     return adapters.adapted(model, student, tokenizer)
-
-
-def _rows(
-    student: StudentSettings, material: Material, tokenizer: Any, folder: Path, store: RowStore
-) -> tuple[StoredRows, StoredRows]:
-    """Rows to train on, and rows to validate on. What was dropped of either is listed in
-    `folder`.
-    """
-    how: dict[str, Any] = {"plain": material.plain, "max_length": student.max_length}
-    content = material.content
-
-    def rows_of(split: Split) -> StoredRows:
-        key = rows_key(content, tokenizer, how | {"split": split})
-        examples = material.split(split)
-        make = partial(tokenise_each, examples, tokenizer, **how)
-        return store.keep(key, make)
-
-    training = rows_of("train")
-    validation = rows_of("validation")
-    set_aside = [*training.set_aside, *validation.set_aside]
-    if set_aside:
-        processes.on_first(lambda: write_records(folder / layout.SET_ASIDE, set_aside))
-    if not training:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in training.dropped.items())
-        raise StageError(
-            f"{student.name}: no example can be trained on ({reasons}; max_length = "
-            f"{student.max_length})."
-        )
-    return training, validation
 
 
 def _check_context(student: StudentSettings, model: Any, longest: int) -> None:
