@@ -138,6 +138,15 @@ def test_the_crosscheck_pins_are_exact_and_replace_nothing_that_set_up_installs(
     )
 
 
+def test_the_pins_of_the_documents_are_exact_and_replace_nothing_that_set_up_installs() -> None:
+    pinned = pins("docs.txt")
+    assert all(str(pin.specifier).startswith("==") for pin in pinned.values())
+    assert not set(pinned) & set(pins("cpu.txt"))
+    (wanted,) = requirements("docs")[len(PROJECT["dependencies"]) :]
+    version = str(pinned[canonicalize_name(wanted.name)].specifier).removeprefix("==")
+    assert wanted.specifier.contains(version)
+
+
 # ---- make ----------------------------------------------------------------------------------------
 
 
