@@ -170,7 +170,7 @@ def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_make
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "setup"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "docs", "bench", "setup"])
 def test_a_fresh_checkout_is_set_up_first(checkout: Path, target: str) -> None:
     done = make(checkout, "-n", target)
     assert "constraints/install.py --venv .venv" in done.stdout, done.stderr

@@ -112,7 +112,7 @@ def lay_out_run(run: Path, students: tuple[str, ...], benchmark: str) -> None:
     fake_run(run, benchmarks=(benchmark,), right=right, made=made, problems=12)
     for name in students:
         model = run / "5-students" / name / "model"
-        shutil.copytree(shipped_model("demo-teacher"), model, copy_function=os.link)
+        shutil.copytree(shipped_model("demo-teacher"), model)
     for traces in (run / "6-evals").glob("*/*/traces"):
         manifest = require_complete(traces)
         section = manifest.section | {"teachers": {}}
