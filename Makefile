@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 # nproc would say what OMP_NUM_THREADS says.
 WORKERS ?= $(shell awk -v cores="$$(env -u OMP_NUM_THREADS nproc)" '/^MemTotal/ { print (cores > 1 && $$2 > 11000000) ? 2 : 0 }' /proc/meminfo)
 
-.PHONY: setup demo test lint bench bench-gpu torture licences audit
+.PHONY: setup demo test lint docs bench bench-gpu torture licences audit
 
 setup: $(VENV)/.stamp
 
@@ -27,6 +27,11 @@ test: setup
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python
+
+# A site that works from disk: site/index.html. NO_MKDOCS_2_WARNING: its pins are those of constraints/docs.txt.
+docs: setup
+	$(BIN)/pip install --quiet --no-deps --requirement constraints/docs.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: setup
 	for bench in tests/perf/bench_*.py; do $(BIN)/python $$bench || exit 1; done

@@ -1,5 +1,5 @@
-"""The floor map of README is a fact: a module imports only from lower floors, and heavy packages
-stay out of module level.
+"""The floor map of docs/house.md is a fact: a module imports only from lower floors, and heavy
+packages stay out of module level.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "reasondistill"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+HOUSE = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
 
 STAGES = ("problems", "traces", "verdicts", "examples", "students", "evals", "report")
 FLOORS: dict[float, tuple[str, ...]] = {
@@ -249,15 +249,15 @@ def test_a_late_import_is_let_pass(text: str) -> None:
     assert not {name for _, name in module_level_imports(ast.parse(text).body)} & HEAVY
 
 
-# ---- README --------------------------------------------------------------------------------------
+# ---- docs/house.md -------------------------------------------------------------------------------
 
 
 def block_after(heading: str) -> str:
-    """The first code block under a heading of README."""
-    return README.split(f"\n## {heading}\n", 1)[1].split("```", 2)[1]
+    """The first code block under a heading of docs/house.md."""
+    return HOUSE.split(f"\n## {heading}\n", 1)[1].split("```", 2)[1]
 
 
-def test_readme_shows_these_floors() -> None:
+def test_the_map_shows_these_floors() -> None:
     shown: dict[int, list[str]] = {}
     for line in block_after("The floors").splitlines():
         if line[:1].isdigit():
@@ -268,8 +268,8 @@ def test_readme_shows_these_floors() -> None:
     assert shown == ours
 
 
-def packages_of_readme() -> set[str]:
-    """The packages that README's tree draws, as paths: two more columns are one folder deeper."""
+def packages_of_the_tree() -> set[str]:
+    """The packages that the tree draws, as paths: two more columns are one folder deeper."""
     tree = block_after("The tree").split("\nreasondistill/\n", 1)[1]
     tree = re.split(r"\n(?=\S)", tree)[0]
     found: set[str] = set()
@@ -281,21 +281,25 @@ def packages_of_readme() -> set[str]:
     return found
 
 
-def test_readme_tree_names_every_package_and_no_other() -> None:
+def test_the_tree_names_every_package_and_no_other() -> None:
     exist = {str(path.parent.relative_to(PACKAGE)) for path in FILES} - {"."}
-    assert sorted(exist - packages_of_readme()) == [], "packages that README's tree does not name"
-    assert sorted(packages_of_readme() - exist) == [], "packages in README's tree alone"
+    assert sorted(exist - packages_of_the_tree()) == [], (
+        "packages that the tree of docs/house.md does not name"
+    )
+    assert sorted(packages_of_the_tree() - exist) == [], (
+        "packages in the tree of docs/house.md alone"
+    )
 
 
-def test_readme_tree_names_every_module_that_stands_beside_the_wings() -> None:
+def test_the_tree_names_every_module_that_stands_beside_the_wings() -> None:
     tree = block_after("The tree").split("\nreasondistill/\n", 1)[1]
     named = set(re.findall(r"^  (\w+\.py) ", re.split(r"\n(?=\S)", tree)[0], re.M))
     assert named == {path.name for path in PACKAGE.glob("*.py")}
 
 
-def test_readme_tree_names_only_what_exists_at_the_top() -> None:
+def test_the_tree_names_only_what_exists_at_the_top() -> None:
     for name in re.findall(r"^([\w.]+/?)(?= )", block_after("The tree"), re.M):
-        assert (ROOT / name).exists(), f"README's tree names {name}"
+        assert (ROOT / name).exists(), f"the tree of docs/house.md names {name}"
 
 
 # ---- what else the house promises ----------------------------------------------------------------

@@ -50,6 +50,7 @@ SHARED = (
     "docs",
     "eval",
     "examples",
+    "mkdocs.yml",
     "pipelines",
     "prompts",
     "pyproject.toml",

@@ -138,6 +138,15 @@ def test_the_crosscheck_pins_are_exact_and_replace_nothing_that_set_up_installs(
     )
 
 
+def test_the_pins_of_the_documents_are_exact_and_replace_nothing_that_set_up_installs() -> None:
+    pinned = pins("docs.txt")
+    assert all(str(pin.specifier).startswith("==") for pin in pinned.values())
+    assert not set(pinned) & set(pins("cpu.txt"))
+    (wanted,) = requirements("docs")[len(PROJECT["dependencies"]) :]
+    version = str(pinned[canonicalize_name(wanted.name)].specifier).removeprefix("==")
+    assert wanted.specifier.contains(version)
+
+
 # ---- make ----------------------------------------------------------------------------------------
 
 
@@ -161,7 +170,7 @@ def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_make
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "setup"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "docs", "bench", "setup"])
 def test_a_fresh_checkout_is_set_up_first(checkout: Path, target: str) -> None:
     done = make(checkout, "-n", target)
     assert "constraints/install.py --venv .venv" in done.stdout, done.stderr

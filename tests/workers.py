@@ -39,6 +39,7 @@ LONGEST = (
     "grade_file/test_grade_file.py",
     "runs/test_remote.py",
     "cli/test_pushing.py",
+    "docs/test_commands.py",
 )
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 

@@ -168,20 +168,34 @@ def example_of(key: Key) -> tuple[str, Path | None]:
     """The key as it stands in a file that comes with us, which is named; else as its words say
     it.
     """
-    from reasondistill.config.keys import toml_text
-
     if key.sections:
         return key.in_a_file, None
-    for path in resources.available(_FILES[key.file]).values():
+    return example_in(shipped_examples(key.file), key)
+
+
+def example_in(examples: Mapping[str, tuple[str, Path]], key: Key) -> tuple[str, Path | None]:
+    """The key as it stands in one of `shipped_examples`; else as its words say it."""
+    if key.place not in examples:
+        return key.in_a_file, None
+    value, path = examples[key.place]
+    return f"{key.above}\n{key.name} = {value}".strip(), path
+
+
+def shipped_examples(file: str) -> dict[str, tuple[str, Path]]:
+    """Dotted name → value as TOML, and the first file at hand that has it, of a kind of file."""
+    from reasondistill.config.keys import toml_text
+
+    found: dict[str, tuple[str, Path]] = {}
+    for path in resources.available(_FILES[file]).values():
         try:
             values = read_toml(path)
         except ConfigError:  # a file of the user's, who asks about a key
             continue
         for place, value in values_in(values):
             text = toml_text(value)
-            if place == key.place and len(text) <= _LONGEST_EXAMPLE:
-                return f"{key.above}\n{key.name} = {text}".strip(), path
-    return key.in_a_file, None
+            if len(text) <= _LONGEST_EXAMPLE:
+                found.setdefault(place, (text, path))
+    return found
 
 
 def values_in(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -48,14 +48,9 @@ def list_command(
     """What comes with us, of a kind, with a line about each: files that are at hand, filters of
     traces, methods, grading policies, vendors' sampling settings, samplers, models, checks.
     """
-    if kind is None:
-        rows: Rows = ((name, words, "") for name, words in kinds_with_words().items())
-    elif kind in _FILES:
-        rows = files_of(kind)
-    elif kind in _PARTS:
-        rows = _PARTS[kind]()
-    else:
-        raise ConfigError(f"list {kind}: unknown. {nearest(kind, [*_FILES, *_PARTS])}")
+    rows: Rows = ((name, words, "") for name, words in kinds_with_words().items())
+    if kind is not None:
+        rows = parts_of(kind)
     table = Table(box=None, show_header=False)
     for name, words, more in rows:
         table.add_row(f"[bold]{named(name)}[/]", named(words), f"[dim]{named(more)}[/]")
@@ -66,6 +61,15 @@ def kinds_with_words() -> dict[str, str]:
     """Each kind, and what it is."""
     parts = {name: inspect.getdoc(rows) or "" for name, rows in _PARTS.items()}
     return _FILES | parts
+
+
+def parts_of(kind: str) -> Rows:
+    """Name, what it is, and more, of everything of a kind. Raises ConfigError."""
+    if kind in _FILES:
+        return files_of(kind)
+    if kind in _PARTS:
+        return _PARTS[kind]()
+    raise ConfigError(f"list {kind}: unknown. {nearest(kind, [*_FILES, *_PARTS])}")
 
 
 def files_of(kind: str) -> Rows:

@@ -51,6 +51,23 @@ def test_every_shipped_pipeline_fits_its_schema(path: Path) -> None:
     assert faults(Subject.pipeline, tomllib.loads(path.read_text(encoding="utf-8"))) == []
 
 
+@pytest.mark.parametrize(
+    ("subject", "folder"),
+    [
+        (Subject.cluster, "pipelines/clusters"),
+        (Subject.benchmark, "eval/benchmarks"),
+        (Subject.prompt, "prompts"),
+    ],
+)
+def test_every_other_shipped_file_fits_the_schema_of_its_kind(
+    subject: Subject, folder: str
+) -> None:
+    paths = sorted((Path(__file__).parents[2] / folder).glob("*.toml"))
+    assert len(paths) > 3
+    for path in paths:
+        assert faults(subject, tomllib.loads(path.read_text(encoding="utf-8"))) == [], path
+
+
 def test_a_misspelt_key_does_not_fit() -> None:
     content = tomllib.loads(PIPELINES[0].read_text(encoding="utf-8"))
     content["traces"]["temprature"] = 1.0

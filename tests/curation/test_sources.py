@@ -470,9 +470,10 @@ def test_a_benchmark_has_one_source() -> None:
         Benchmark.model_validate(values)
 
 
-def test_the_mixture_of_the_readme_is_one() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    block = next(part for part in readme.split("```toml")[1:] if "[[problems.sources]]" in part)
+def test_the_mixture_of_the_documents_is_one() -> None:
+    page = Path(__file__).parents[2] / "docs" / "howto" / "own_data.md"
+    text = page.read_text(encoding="utf-8")
+    block = next(part for part in text.split("```toml")[1:] if "[[problems.sources]]" in part)
     table = tomllib.loads(block.partition("```")[0])["problems"]
     settings = ProblemMixture.model_validate(table)
     assert [source.name for source in settings.sources] == ["gsm8k", "mine"]
