@@ -144,6 +144,15 @@ class Manifest:
     def section(self) -> dict[str, Any]:
         return self.identity["section"]
 
+    def count(self, name: str) -> int:
+        """How many records went `in` or came `out`. Raises DataError for a manifest, of somebody
+        else, that does not say it.
+        """
+        if name not in self.counts:
+            stage = self.identity["stage"]
+            raise DataError(f"manifest of the stage {stage}: counts has no {name}.")
+        return self.counts[name]
+
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The folder's manifest, or None when it has none. Raises DataError when it cannot be read or
