@@ -232,9 +232,9 @@ def _without_machine(value: Mapping[str, Any]) -> bytes:
     as about a stranger's.
     """
     source = Path(str(value.get("source", ""))).name
-    asked: Any = value.get("asked")
-    if not isinstance(asked, list):
-        asked = []
+    asked: list[Any] = []
+    if isinstance(value.get("asked"), list):
+        asked = value["asked"]
     said = {
         "pipeline": without_places(value.get("pipeline", {})),
         "cluster": {},
