@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -169,3 +170,19 @@ def test_the_context_is_what_the_positions_and_their_scaling_reach(
     transformers = pytest.importorskip("transformers")
     config = transformers.AutoConfig.for_model(kind, **settings)
     assert context_of(config) == limit
+
+
+@pytest.mark.parametrize("odd", ["8", True, [8], {}, float("inf"), float("nan"), 10**400, -1])
+def test_a_length_or_factor_that_is_none_is_passed_over(odd: Any) -> None:
+    def configured(positions: Any, **scaling: Any) -> Any:
+        config = SimpleNamespace(
+            model_type="llama", max_position_embeddings=positions, rope_parameters=scaling
+        )
+        config.get_text_config = lambda: config
+        return config
+
+    assert context_of(configured(odd)) is None
+    assert context_of(configured(512, rope_type="linear", factor=odd)) == 512
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": odd}
+    assert context_of(configured(512, **yarn)) == 2048
+    assert context_of(configured(512, rope_type=odd, factor=2)) in (512, 1024)
