@@ -186,3 +186,18 @@ def test_a_length_or_factor_that_is_none_is_passed_over(odd: Any) -> None:
     yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": odd}
     assert context_of(configured(512, **yarn)) == 2048
     assert context_of(configured(512, rope_type=odd, factor=2)) in (512, 1024)
+
+
+ODD_BITS = [True, "4", [4], {}]
+
+
+@pytest.mark.parametrize("odd", ODD_BITS)
+def test_bits_that_are_no_number_are_not_known(odd: Any) -> None:
+    assert bits_of({"bits": odd}) is None
+    assert bits_of({"config_groups": {"a": {"weights": {"num_bits": odd}}}}) is None
+    assert bits_of({"config_groups": {"a": {"weights": odd}, "b": odd}}) is None
+
+
+@pytest.mark.parametrize("odd", ["gptq", [1], 4, True])
+def test_a_quantisation_that_is_no_table_is_none(odd: Any) -> None:
+    assert quantisation_of({"quantization_config": odd, "text_config": odd}) is None
