@@ -11,6 +11,7 @@ import pytest
 
 from reasondistill.models.context import context_of
 from reasondistill.models.quantised import bits_of, bytes_in_memory, quantisation_of
+from reasondistill.models.shapes import PUBLISHED, shape_of_config
 from reasondistill.models.weights import count_parameters
 
 GROUPS = {"group_0": {"weights": {"num_bits": 4}}, "group_1": {"weights": {"num_bits": 8}}}
@@ -201,3 +202,11 @@ def test_bits_that_are_no_number_are_not_known(odd: Any) -> None:
 @pytest.mark.parametrize("odd", ["gptq", [1], 4, True])
 def test_a_quantisation_that_is_no_table_is_none(odd: Any) -> None:
     assert quantisation_of({"quantization_config": odd, "text_config": odd}) is None
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "vocab_size", "num_attention_heads"])
+@pytest.mark.parametrize("odd", [10**400, -1, True, "8", 1.5])
+def test_a_size_that_no_model_has_makes_no_shape(key: str, odd: Any) -> None:
+    config = PUBLISHED["Qwen/Qwen3-0.6B"]
+    assert shape_of_config(config) is not None
+    assert shape_of_config({**config, key: odd}) is None
