@@ -415,11 +415,15 @@ def made_for(model: str) -> str | None:
     if not path.is_file():
         return None
     try:
-        return foreign_json.loads(read_bytes_verified(path))["prompt"]
+        name: Any = foreign_json.loads(read_bytes_verified(path))["prompt"]
     except (ValueError, KeyError, TypeError):
+        name = None
+    # Whoever made the folder names a prompt, and no file of its user.
+    if not isinstance(name, str) or "/" in name:
         raise ConfigError(
             f'{path}: must be {{"prompt": "NAME"}}, the prompt that this model was trained with.'
-        ) from None
+        )
+    return name
 
 
 def has_cpu_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

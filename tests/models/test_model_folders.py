@@ -23,6 +23,7 @@ from reasondistill.models import folders
 from reasondistill.models.loading import loading
 from reasondistill.models.weights import (
     count_parameters,
+    made_for,
     model_folder,
     pickled,
     verified_folder,
@@ -296,6 +297,19 @@ def test_large_files_that_nobody_opens_do_not_matter(folder: Path, name: str) ->
     with open(folder / name, "wb") as file:
         file.truncate(4 << 30)
     assert model_folder(str(folder)) == folder
+
+
+# ---- what a folder says of itself ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [5, ["a"], None, "/etc/passwd", "../prompt.toml"])
+def test_a_folder_names_a_prompt_and_no_file(folder: Path, said: Any) -> None:
+    own = folder / "reasondistill.json"
+    own.write_text(json.dumps({"prompt": "question"}))
+    assert made_for(str(folder)) == "question"
+    own.write_text(json.dumps({"prompt": said}))
+    with pytest.raises(ConfigError, match="the prompt that this model was trained with"):
+        made_for(str(folder))
 
 
 # ---- adapters ------------------------------------------------------------------------------------

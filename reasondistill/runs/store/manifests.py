@@ -759,8 +759,8 @@ def _asked_again(path: Path) -> os.stat_result | None:
 
 def _times_of(folder: Path) -> dict[str, int]:
     """The times at which files were found to be the same; none where that is not known."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        times = foreign_json.loads((folder / _TIMES).read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, TypeError, AttributeError, OverflowError, DataError):
+        times = foreign_json.loads(read_bytes(folder / _TIMES))
         return {str(name): int(time) for name, time in times.items()}
     return {}
 
