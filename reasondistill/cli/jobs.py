@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from reasondistill.bounds import LINE_BYTES
 from reasondistill.cli.console import (
     RunName,
     RunsDir,
@@ -134,8 +136,10 @@ class LogFile:
         from reasondistill.launch.reporting import readable
 
         with open(self.path, "rb", opener=regular) as file:
+            # Of a log without end the last part.
+            self.read = max(self.read, os.fstat(file.fileno()).st_size - LINE_BYTES.most)
             file.seek(self.read)
-            added = file.read()
+            added = file.read(LINE_BYTES.most)
         self.read += len(added)
         # A progress bar begins its line again; \x85 and its like begin none.
         text = added.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")

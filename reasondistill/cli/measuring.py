@@ -61,6 +61,8 @@ Metric = Annotated[
 _MAX_TOKENS = 32_768
 # Of the benchmarks' names, in the name of a run.
 _LONGEST_NAME = 100
+# Of a number of samples.
+_MOST_DIGITS = 9
 # Of a question that is printed.
 _QUESTION_CHARACTERS = 160
 # Of a setting that is printed; the file of --out has all of it.
@@ -235,7 +237,7 @@ def samples_of(text: str) -> int | str:
     """The number of samples that --n names. Raises ConfigError."""
     if text == "recommended":
         return text
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) < 1:
         raise ConfigError(f"--n {text}: want a whole number of samples, or `recommended`.")
     return int(text)
 

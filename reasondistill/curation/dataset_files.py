@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 _CARDS = (layout.CARD, ".huggingface.yaml")
 _NAME_FILES = ("data_files", "data_dir")
 _JSON_FILES = (".jsonl", ".ndjson", ".json")
+# What `datasets` reads as Parquet.
+_PARQUET_FILES = (".parquet", ".geoparquet", ".gpq")
 _HEAD = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 # Of a hub's data set.
 _OF_THE_HUB = "hf://"
@@ -197,7 +199,7 @@ def _is_below(folder: Path, path: Path) -> bool:
 
 
 def _require_bounded(path: Path) -> None:
-    if path.suffix == ".parquet":
+    if path.suffix.lower() in _PARQUET_FILES:
         require_bounded(path)
         return
     try:

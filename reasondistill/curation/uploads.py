@@ -25,6 +25,7 @@ from reasondistill import foreign_json
 from reasondistill.config.students import CONTROLS
 from reasondistill.curation.card import NO_LICENCE
 from reasondistill.curation.model_card import ModelFile, model_card
+from reasondistill.curation.parquet import parquet_rows
 from reasondistill.curation.provenance import (
     MadeStudent,
     card_facts,
@@ -43,6 +44,7 @@ from reasondistill.runs.kept import kept_students
 from reasondistill.runs.layout import RunFolder, StudentFolder
 from reasondistill.runs.packing import without_places
 from reasondistill.runs.store import (
+    first_link,
     read_bytes_verified,
     read_manifest,
     read_text_verified,
@@ -70,7 +72,6 @@ _VOCABULARIES = ("tokenizer.json", "vocab.*", "merges.txt", "added_tokens.json")
 _NOT_TEXT = (".safetensors", ".model", ".parquet")
 # A text of JSON that is nothing but a path of this machine.
 _PLACE = re.compile(r"(?:~|/[^\n/{}<>|]+)(?:/[^\n/{}<>|]+)+/?")
-_BATCH_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -244,12 +245,14 @@ def _texts(folder: Path, patterns: Sequence[str], named: Mapping[str, str]) -> I
 
 
 def _names_below(folder: Path) -> Iterator[str]:
-    """The files of a folder by their path in it. Raises StageError for a link: whoever made the run
-    may have laid one to a file of its user.
+    """The files of a folder by their path in it. Raises StageError for a link, the folder itself
+    and those above it in the run too: whoever made the run may have laid one to a file of its user.
     """
+    links = [first_link(folder), *(path for path in sorted(folder.rglob("*")) if path.is_symlink())]
+    for link in links:
+        if link is not None:
+            raise StageError(f"{link}: is a link; what it leads to does not go out. Remove it.")
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            raise StageError(f"{path}: is a link; what it leads to does not go out. Remove it.")
         if path.is_file():
             yield path.relative_to(folder).as_posix()
 
@@ -375,14 +378,14 @@ def _tables(folder: Path, patterns: Sequence[str]) -> Iterator[Upload]:
 
 
 def rows_as_text(path: Path) -> Iterator[str]:
-    """The rows of a file as text."""
-    if path.suffix == ".jsonl":
-        with open(path, encoding="utf-8", opener=regular) as file:
-            yield from file
+    """The rows of a file as text, within the bounds of what others wrote. Raises DataError."""
+    if path.suffix != ".jsonl":
+        for row in parquet_rows(path):
+            yield json.dumps(row, ensure_ascii=False, default=str)
         return
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as table:
-        for batch in table.iter_batches(batch_size=_BATCH_ROWS):
-            for row in cast("list[Any]", batch.to_pylist()):
-                yield json.dumps(row, ensure_ascii=False)
+    with open(path, "rb", opener=regular) as file:
+        for number, line in enumerate(foreign_json.bounded_lines(file, path), start=1):
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}:{number}: not UTF-8 text ({error.reason}).") from error

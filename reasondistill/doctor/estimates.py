@@ -97,7 +97,7 @@ def _number_of_problems(run: Run) -> int | None:
     """
     done, settings = read_manifest(run.stage("problems")), run.pipeline.problems
     if done is not None and done.status == "complete":
-        return done.counts["out"]
+        return done.count("out")
     if settings is None:
         return None
     if settings.most_problems is not None:

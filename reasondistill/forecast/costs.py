@@ -84,7 +84,7 @@ class Context:
         """How many problems there are: as counted by stage 1, else at most `limit`."""
         done = read_manifest(self.run.stage("problems"))
         if done is not None and done.status == "complete":
-            return done.counts["out"]
+            return done.count("out")
         if self.run.pipeline.problems is None:
             return None
         return self.run.pipeline.problems.most_problems

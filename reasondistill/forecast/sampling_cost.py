@@ -311,7 +311,7 @@ def problems_asked(context: Context, benchmark: Benchmark) -> int | None:
     for evidence in context.everything:
         done = read_manifest(RunFolder(evidence.folder).benchmark(benchmark.name).problems_folder)
         if done is not None and done.status == "complete":
-            return min(done.counts["out"], limit or done.counts["out"])
+            return min(done.count("out"), limit or done.count("out"))
     rows = benchmark.rows or benchmark.problems.limit
     if rows is None:
         return limit

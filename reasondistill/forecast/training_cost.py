@@ -79,7 +79,7 @@ def examples_draws(context: Context) -> Draws | None:
         and done.status == "complete"
         and done.counts.get("in", 0) >= (context.samples or 0)
     ):
-        return exact(done.counts["out"])
+        return exact(done.count("out"))
     if context.problems is None or context.run.pipeline.traces is None:
         return None
     if context.graded is None:

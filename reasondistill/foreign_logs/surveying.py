@@ -11,6 +11,7 @@ wrong.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,7 +210,8 @@ def metric_of(benchmark: str, surveys: Mapping[str, Survey], wanted: Sequence[st
         return meant.pop()
     if len(in_common) == 1:
         return in_common[0]
-    known = " or ".join(f"--metric '{name}'" for name in in_common)
+    # People paste it into a shell, and whoever made the log has named the metrics.
+    known = " or ".join(f"--metric {shlex.quote(name)}" for name in in_common)
     raise ConfigError(f"{benchmark}: right by which metric? {known}.")
 
 

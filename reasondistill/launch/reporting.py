@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from reasondistill import errors
-from reasondistill.errors import ReasonDistillError, StageError
+from reasondistill.errors import DataError, ReasonDistillError, StageError
+from reasondistill.foreign_files import read_text
 from reasondistill.foreign_text import cleaned_texts, shown, shown_line
 from reasondistill.pipeline import Run, Task
 from reasondistill.secrets import cleaned
@@ -142,6 +143,8 @@ def read_error(path: Path, prefix: str = "") -> ReasonDistillError:
     something else is a StageError that says so.
     """
     try:
-        return reported_error(json.loads(path.read_text(encoding="utf-8")), prefix)
+        return reported_error(json.loads(read_text(path)), prefix)
+    except DataError as error:  # a pipe in its place, which nobody waits for
+        return error
     except (ValueError, RecursionError) as error:
         return StageError(f"{prefix}{path}: not the error of a task ({error}).")

@@ -406,7 +406,7 @@ class Mark:
         path = Path(f"{self.path}.failed")
         if not path.exists():
             return None
-        return path.read_text(encoding="ascii").strip()
+        return read_text(path, errors="replace").strip()
 
     def error(self) -> str:
         """The message of the error that a task reported, or the exit code it ended with."""

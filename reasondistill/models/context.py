@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+# More tokens than any model reads, and a larger factor than any.
+_LONGEST = 1e12
 # Their max_position_embeddings already says what the scaling reaches.
 _COUNTED_IN = {"default", "llama3", "longrope", "su", "mrope", "proportional"}
 
@@ -20,23 +22,30 @@ def context_of(config: Any) -> int | None:
     from its `original_max_position_embeddings`. Where both say something the larger one counts.
     """
     text = config.get_text_config()
-    positions: int | None = getattr(text, "max_position_embeddings", None)
+    positions = _number(getattr(text, "max_position_embeddings", None))
     if positions is None:
         return None
     # Gemma 3's positions are those after its scaling.
     if str(text.model_type).startswith("gemma3"):
-        return positions
+        return int(positions)
     reach = positions
     for scaling in _scalings(text):
-        kind = scaling.get("rope_type") or scaling.get("type") or "default"
-        factor = scaling.get("factor")
+        kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
+        factor = _number(scaling.get("factor"))
         if kind in _COUNTED_IN or factor is None:
             continue
         start = positions
         if kind == "yarn":
-            start = scaling.get("original_max_position_embeddings") or positions
-        reach = max(reach, int(start * factor))
-    return reach
+            start = _number(scaling.get("original_max_position_embeddings")) or positions
+        reach = max(reach, start * factor)
+    return int(reach)
+
+
+def _number(value: object) -> float | None:
+    """A length or factor of a configuration that others wrote; None for what cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if 0 <= value < _LONGEST else None
 
 
 def _scalings(config: Any) -> Iterator[Mapping[str, Any]]:

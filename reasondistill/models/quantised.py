@@ -24,7 +24,7 @@ def quantisation_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if not isinstance(part, Mapping):
             continue
         found = cast("Mapping[str, Any]", part).get("quantization_config")
-        if found:
+        if found and isinstance(found, Mapping):
             return cast("Mapping[str, Any]", found)
     return None
 
@@ -38,9 +38,9 @@ def bits_of(quantisation: Mapping[str, Any]) -> float | None:
     if quantisation.get("load_in_8bit"):
         return 8.0
     for name in ("bits", "w_bit", "wbits", "nbits"):
-        bits = quantisation.get(name)
-        if isinstance(bits, int | float):
-            return float(bits)
+        bits = _bits_in(quantisation, name)
+        if bits is not None:
+            return bits
     groups = quantisation.get("config_groups")
     if isinstance(groups, Mapping):
         return _widest(cast("Mapping[str, Any]", groups).values())
@@ -51,11 +51,25 @@ def _widest(groups: Iterable[Any]) -> float | None:
     """The most bits of any group of compressed-tensors."""
     found: list[float] = []
     for group in groups:
-        weights = group.get("weights") if isinstance(group, Mapping) else None
-        bits = cast("Mapping[str, Any]", weights or {}).get("num_bits")
-        if isinstance(bits, int | float):
-            found.append(float(bits))
+        if not isinstance(group, Mapping):
+            continue
+        weights: object = cast("Mapping[str, Any]", group).get("weights")
+        if not isinstance(weights, Mapping):
+            continue
+        bits = _bits_in(cast("Mapping[str, Any]", weights), "num_bits")
+        if bits is not None:
+            found.append(bits)
     return max(found, default=None)
+
+
+def _bits_in(settings: Mapping[str, Any], name: str) -> float | None:
+    """The bits that settings, which others wrote, name; None for what is no number. Raises
+    OverflowError for one beyond what a float holds.
+    """
+    bits = settings.get(name)
+    if isinstance(bits, bool) or not isinstance(bits, (int, float)):
+        return None
+    return float(bits)
 
 
 def bytes_in_memory(

@@ -19,6 +19,8 @@ from reasondistill.models.weights import count_parameters, named_folder, read_co
 
 # The parts of a configuration that have the text model's numbers where it has several models.
 _TEXT = ("text_config", "llm_config", "language_config")
+# A larger number is none of a model's.
+_MOST = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def shape_of_config(config: Mapping[str, Any]) -> ModelShape | None:
 
 def _number(config: Mapping[str, Any], key: str) -> int:
     value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
         return 0
     return value
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import math
 import re
+import shlex
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +52,8 @@ _CONTENT = (
 # Models that are folders although they could be hub ids, and were named.
 _named: set[str] = set()
 _ADAPTER_CONFIG = "adapter_config.json"
+# Of a model's name or path.
+_LONGEST_NAME = 4_096
 _ADAPTER_WEIGHTS = {"adapter_model.safetensors", "adapter_model.bin"}
 # Of larger files this many blocks, evenly spread, and the size stand for the whole: other weights
 # differ nearly everywhere.
@@ -155,13 +159,28 @@ def require_sound_snapshot(model: str, revision: str | None = None) -> None:
 
 def pickled(model: str) -> ConfigError:
     """What to raise for weights that are no safetensors."""
+    converted = quoted("CONVERTED")
     return ConfigError(
         f"model {model}: its weights are pickles (*.bin), which can execute what they like when "
         "they are loaded; only safetensors are. Convert them once, where you trust them:\n"
-        'python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
-        f"M.from_pretrained('{model}').save_pretrained('CONVERTED'); "
-        f"T.from_pretrained('{model}').save_pretrained('CONVERTED')\""
+        + python_command(
+            "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T",
+            f"M.from_pretrained({quoted(model)}).save_pretrained({converted})",
+            f"T.from_pretrained({quoted(model)}).save_pretrained({converted})",
+        )
     )
+
+
+def quoted(text: str) -> str:
+    """A text as Python reads it, in ASCII and on one line."""
+    return json.dumps(text)
+
+
+def python_command(*statements: str) -> str:
+    """The command that does this. People paste it, and strangers name models: a name is one text
+    in it, for the shell and for Python.
+    """
+    return f"python -c {shlex.quote('; '.join(statements))}"
 
 
 @contextmanager
@@ -197,11 +216,14 @@ def _adapter_beside(model: str, file: str) -> ConfigError:
 
 def _adapter_alone(model: str, path: Path) -> ConfigError:
     """What to raise for an adapter: whose it is, and how to make a model of both."""
+    base = "BASE"
     try:
         adapter = foreign_json.loads(read_text(path / _ADAPTER_CONFIG))
-        base = str(adapter["base_model_name_or_path"])
+        named: Any = adapter["base_model_name_or_path"]
     except (ValueError, KeyError, TypeError):
-        base = "BASE"
+        named = None
+    if isinstance(named, str) and len(named) <= _LONGEST_NAME:
+        base = named
     fault = (
         f"model {model}: a LoRA adapter of {base}, not a model; it is served and measured "
         "merged with its base."
@@ -213,13 +235,14 @@ def _adapter_alone(model: str, path: Path) -> ConfigError:
     tokenizer = base
     if (path / "tokenizer_config.json").is_file():
         tokenizer = str(path)
-    return ConfigError(
-        f"{fault} Merge them:\n"
-        'python -c "from peft import AutoPeftModelForCausalLM as M; from transformers '
-        "import AutoTokenizer as T; "
-        f"M.from_pretrained('{path}').merge_and_unload().save_pretrained('{path}-merged'); "
-        f"T.from_pretrained('{tokenizer}').save_pretrained('{path}-merged')\""
+    target = quoted(f"{path}-merged")
+    command = python_command(
+        "from peft import AutoPeftModelForCausalLM as M",
+        "from transformers import AutoTokenizer as T",
+        f"M.from_pretrained({quoted(str(path))}).merge_and_unload().save_pretrained({target})",
+        f"T.from_pretrained({quoted(tokenizer)}).save_pretrained({target})",
     )
+    return ConfigError(f"{fault} Merge them:\n{command}")
 
 
 def _identity_left(folder: Path) -> str | None:
@@ -392,11 +415,15 @@ def made_for(model: str) -> str | None:
     if not path.is_file():
         return None
     try:
-        return foreign_json.loads(read_bytes_verified(path))["prompt"]
+        name: Any = foreign_json.loads(read_bytes_verified(path))["prompt"]
     except (ValueError, KeyError, TypeError):
+        name = None
+    # Whoever made the folder names a prompt, and no file of its user.
+    if not isinstance(name, str) or "/" in name:
         raise ConfigError(
             f'{path}: must be {{"prompt": "NAME"}}, the prompt that this model was trained with.'
-        ) from None
+        )
+    return name
 
 
 def has_cpu_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

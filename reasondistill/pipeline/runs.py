@@ -313,13 +313,16 @@ def load_run(folder: Path, *, trust: bool = False) -> Run:
     if imported and not (is_own or trust or seals.is_trusted(folder)):
         raise StageError(refusal(str(folder), imported))
     try:
+        asked = tuple(value.get("asked", ()))
+        if not all(isinstance(stage, str) for stage in asked):
+            raise ValueError("asked: want the names of stages")
         return Run(
             Pipeline.model_validate(value["pipeline"]),
             Cluster.model_validate(value["cluster"]),
             folder,
             Path(value["source"]),
             value["keep_old"],
-            tuple(value.get("asked", ())),
+            asked,
             is_own,
             is_own,
         )

@@ -104,7 +104,7 @@ def _state(
         return StageState(name, "damaged", {}, {}, 0.0, (*missing, *damages))
     state: str = manifest.status
     if place.startswith(layout.FOLDERS["students"]) and is_kept(folder, manifest):
-        state = f"kept (an earlier {manifest.section['name']})"
+        state = f"kept (an earlier {manifest.section.get('name', 'student')})"
     changed = changed_inputs(place, manifest, outputs)
     if changed:
         state = f"stale ({', '.join(changed)} changed)"

@@ -392,12 +392,22 @@ def read_student_record(path: Path) -> Student:
         ) from error
 
 
+# Milliseconds, seconds or questions: more than anybody waits for.
+_LONGEST_LATENCY = 1e12
+
+
 def read_latency(path: Path) -> dict[str, Any]:
     """How long one answer of a model takes (latency.json beside its samples). Raises DataError when
     it is not what was written.
     """
     ways_out = "Remove the file; the evals stage measures again."
-    return read_guarded(path, "the latency of a model", ways_out)
+    value = read_guarded(path, "the latency of a model", ways_out)
+    for name in ("asked", "ms_per_token", "seconds_per_answer"):
+        number = value.get(name)
+        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+        if not is_number or not 0 <= number < _LONGEST_LATENCY:
+            raise DataError(f"{path}: not the latency of a model: {name} is no number. {ways_out}")
+    return value
 
 
 def read_forecast(path: Path) -> Forecast | None:

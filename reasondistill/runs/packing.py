@@ -196,10 +196,10 @@ def _content(
     elif last == MANIFEST:
         yield _manifest(name, read_bytes_verified(path), kept)
     elif last == layout.STUDENT:
-        yield _json(without_places(foreign_json.loads(read_bytes_verified(path))))
+        yield _json(without_places(_parsed(read_bytes_verified(path), str(path))))
     elif last == METRICS:
-        for _, line in _lines(path):
-            row = without_places(foreign_json.loads(line))
+        for number, (_, line) in enumerate(_lines(path), start=1):
+            row = without_places(_parsed(line, f"{path}:{number}"))
             yield json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
     elif name.endswith(_RECORDS) and listed(path) is None:
         for _, line in _lines(path):
@@ -208,6 +208,13 @@ def _content(
         with open_verified(path) as file:
             while block := file.read(_BLOCK):
                 yield block
+
+
+def _parsed(text: bytes, where: str) -> Any:
+    try:
+        return foreign_json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{where}: broken JSON: {error}.") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -225,12 +232,15 @@ def _without_machine(value: Mapping[str, Any]) -> bytes:
     as about a stranger's.
     """
     source = Path(str(value.get("source", ""))).name
+    asked: list[Any] = []
+    if isinstance(value.get("asked"), list):
+        asked = value["asked"]
     said = {
         "pipeline": without_places(value.get("pipeline", {})),
         "cluster": {},
         "source": source,
         "keep_old": bool(value.get("keep_old", False)),
-        "asked": list(value.get("asked", ())),
+        "asked": asked,
     }
     return _json(said)
 
@@ -278,6 +288,10 @@ def pack_run(
     said = _said_of(weights or {})
     before = _before(run, target)
     staging = target / _STAGING
+    # Whoever has packed here before may have laid links: nothing is written or removed through one.
+    for name in {*before, *names, *said}:
+        _refuse_links(target, target / stored_name(name))
+    _refuse_links(target, staging)
     shutil.rmtree(staging, ignore_errors=True)
     try:
         files, new = _staged(run, sorted({*names, *said}), target, before, staging, said)

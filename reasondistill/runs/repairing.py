@@ -22,6 +22,7 @@ from pathlib import Path
 
 from reasondistill import foreign_json
 from reasondistill.errors import DataError, StageError
+from reasondistill.foreign_files import read_bytes
 from reasondistill.records import Student, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.checking import (
@@ -227,7 +228,7 @@ def _manifest_copy(folder: Path) -> Manifest | None:
     """What the copy of a manifest says; None where there is none that is sound."""
     path = folder / layout.MANIFEST_COPY
     try:
-        return parse_manifest(path, path.read_bytes())
+        return parse_manifest(path, read_bytes(path))
     except (OSError, DataError):
         return None
 

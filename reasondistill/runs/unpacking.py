@@ -144,7 +144,11 @@ def _leave_out_bases(folder: Path) -> None:
     the run makes them in a moment.
     """
     for record in folder.glob(f"{FOLDERS['students']}/*/{layout.STUDENT}"):
-        value = foreign_json.loads(read_bytes(record))
+        try:
+            value = foreign_json.loads(read_bytes(record))
+        except ValueError as error:
+            place = record.relative_to(folder)
+            raise DataError(f"{place}: not the record of a student: {error}.") from error
         has_own_weights = record.with_name(layout.WEIGHTS_LEFT_OUT).exists()
         is_base = isinstance(value, dict) and value.get("method") == _UNTOUCHED
         if is_base and not has_own_weights:

@@ -259,7 +259,7 @@ def run_benchmark(
             store.check_files(folder, before)
             content = ProblemsFigures.of(before).content
             if content is not None:
-                check_found(benchmark, before.counts["in"], content)
+                check_found(benchmark, before.count("in"), content)
             return before
     reading = Reading(source, open_source(source, place), is_benchmark=True)
     read = list(islice(_entries(reading), BENCHMARK_ROWS.most + 1))

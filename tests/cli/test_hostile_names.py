@@ -258,6 +258,16 @@ def test_a_log_that_does_not_grow_prints_nothing(tmp_path: Path) -> None:
     assert log.new_lines() == []
 
 
+def test_of_a_log_without_end_the_last_part_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REASONDISTILL_MOST_LINE_BYTES", "8")
+    log = LogFile(tmp_path / "a.log")
+    log.path.write_bytes(b"x" * 100 + b"\nlast\n")
+    assert log.new_lines() == ["xx", "last"]
+    assert log.new_lines() == []
+
+
 @pytest.fixture
 def rude_server() -> Iterator[str]:
     """Refuses everything, in words that a terminal would obey."""

@@ -223,6 +223,17 @@ def test_a_packed_file_is_bounded_before_it_is_read(
         questions(folder)
 
 
+@pytest.mark.parametrize("name", ["train.parquet", "train.geoparquet", "train.gpq"])
+def test_parquet_of_any_name_is_bounded_before_it_is_read(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.Table.from_pylist([ROW]), folder / name)
+    assert questions(folder) == ["1 + 1?"]
+    monkeypatch.setenv("REASONDISTILL_MOST_COLUMNS", "1")
+    with pytest.raises(DataError, match=rf"{name}:1: 2 columns, beyond"):
+        questions(folder)
+
+
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zip"])
 def test_a_damaged_packed_file_is_named(folder: Path, kind: str) -> None:
     path = packed(folder, kind, b"".join(f'{{"question": "{i}?"}}\n'.encode() for i in range(2000)))

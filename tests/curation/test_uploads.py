@@ -10,14 +10,23 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from published_run import published_run
 
 from reasondistill import secrets
 from reasondistill.curation.destinations import destination_of
-from reasondistill.curation.uploads import choose_student, dataset_push, student_push
+from reasondistill.curation.uploads import (
+    choose_student,
+    dataset_push,
+    rows_as_text,
+    student_push,
+)
 from reasondistill.errors import ConfigError, DataError, ReasonDistillError, StageError
 from reasondistill.models.weights import model_folder
 from reasondistill.runs.layout import RunFolder
@@ -218,6 +227,12 @@ def lay_a_link(run: RunFolder) -> None:
     (run.student("sft").model / "merges.txt").symlink_to(private)
 
 
+def lay_a_link_to_a_folder(run: RunFolder) -> None:
+    model = run.student("sft").model
+    private = Path(model.rename(run.path.parent / "private"))
+    model.symlink_to(private)
+
+
 def plant_a_key(run: RunFolder) -> None:
     (run.student("sft").model / "special_tokens_map.json").write_text(
         '{"a": "hf_0123456789abcdefABCDEF"}'
@@ -236,6 +251,7 @@ def plant_a_secret(run: RunFolder) -> None:
         (leave_weights_out, StageError, "packed elsewhere, without them"),
         (be_the_hubs, StageError, "is Qwen/Qwen2.5-0.5B, untouched"),
         (lay_a_link, StageError, r"merges\.txt: is a link"),
+        (lay_a_link_to_a_folder, StageError, r"sft/model: is a link"),
         (plant_a_key, DataError, r"special_tokens_map\.json: holds a key \(hf_…\)"),
         (plant_a_secret, DataError, r"chat_template\.jinja: holds a secret of the environment"),
     ],
@@ -305,6 +321,31 @@ def test_a_folder_of_another_run_is_left_alone(run: RunFolder, tmp_path: Path) -
 
 
 # ---- the data set --------------------------------------------------------------------------------
+
+
+def test_rows_of_any_type_are_looked_through(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    row = {"day": date(2026, 11, 30), "blob": f"\x00{SECRET}".encode(), "many": Decimal("1.5")}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    (text,) = rows_as_text(path)
+    assert SECRET in text and "2026-11-30" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.parquet", b"PAR1 none"),
+        ("train.jsonl", b'{"a": 1}\n{"a": "\xff"}\n'),
+        ("long.jsonl", b'{"a": "' + b"x" * 2_000 + b'"}\n'),
+    ],
+)
+def test_rows_that_cannot_be_read_are_one_clear_error(
+    tmp_path: Path, name: str, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REASONDISTILL_MOST_LINE_BYTES", "1000")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}:[12]: "):
+        list(rows_as_text(tmp_path / name))
 
 
 def test_a_data_set_that_was_left_out_is_told_how_to_be_made_again(run: RunFolder) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -427,6 +428,18 @@ def test_compare_and_power_take_logs_on_the_command_line(tmp_path: Path) -> None
 
 
 # ---- hostile -------------------------------------------------------------------------------------
+
+
+def test_the_metrics_to_choose_from_are_words_of_a_shell(tmp_path: Path) -> None:
+    """People paste what the message offers."""
+    hostile = "x'; touch PWNED; '$(touch PWNED)"
+    rows = [lm_eval_row(number, {hostile: 1.0, "em": 1.0}) for number in range(3)]
+    names = [f"{hostile},none", "em,none"]
+    ours, theirs = (write_rows(tmp_path / f"{name}.jsonl", rows) for name in "ab")
+    with pytest.raises(ConfigError, match="by which metric") as found:
+        compared(ours, theirs)
+    offered = shlex.split(str(found.value).partition("which metric? ")[2].removesuffix("."))
+    assert sorted(offered) == sorted(["--metric", "or", "--metric", *names])
 
 
 def test_a_log_that_unpacks_without_end_is_refused(

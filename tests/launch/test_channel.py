@@ -17,6 +17,7 @@ import pytest
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.launch import task_process
 from reasondistill.launch.reporting import message, new_word, parsed, read_error, readable
+from reasondistill.launch.slurm import Mark
 from reasondistill.pipeline import Task, load_run
 from reasondistill.secrets import cleaned
 
@@ -194,3 +195,11 @@ def test_a_task_that_prints_anything_is_read_and_can_be_stopped(
     assert log.count("not a message of a task") == 2
     assert "\\x1eerror not-json" in log and "line 19999" in log and "\\x9b" not in log
     assert max(map(len, log.split("\n"))) <= 1 << 20
+
+
+def test_a_pipe_in_the_place_of_a_mark_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.error")
+    (tmp_path / "a.failed").write_bytes(b"\xff1\n")
+    assert "a.error: is a pipe" in str(read_error(tmp_path / "a.error"))
+    mark = Mark(tmp_path / "a")
+    assert mark.code() == "\ufffd1" and "is a pipe" in mark.error()

@@ -4,8 +4,10 @@ numbers of config.json, headers of safetensors; what is no good is one line that
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import shlex
 import shutil
 import struct
 import time
@@ -19,7 +21,13 @@ from tiny_model import make_tiny_model
 from reasondistill.errors import ConfigError, ReasonDistillError
 from reasondistill.models import folders
 from reasondistill.models.loading import loading
-from reasondistill.models.weights import count_parameters, model_folder, verified_folder
+from reasondistill.models.weights import (
+    count_parameters,
+    made_for,
+    model_folder,
+    pickled,
+    verified_folder,
+)
 
 PATIENCE_S = 10.0
 
@@ -291,6 +299,19 @@ def test_large_files_that_nobody_opens_do_not_matter(folder: Path, name: str) ->
     assert model_folder(str(folder)) == folder
 
 
+# ---- what a folder says of itself ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [5, ["a"], None, "/etc/passwd", "../prompt.toml"])
+def test_a_folder_names_a_prompt_and_no_file(folder: Path, said: Any) -> None:
+    own = folder / "reasondistill.json"
+    own.write_text(json.dumps({"prompt": "question"}))
+    assert made_for(str(folder)) == "question"
+    own.write_text(json.dumps({"prompt": said}))
+    with pytest.raises(ConfigError, match="the prompt that this model was trained with"):
+        made_for(str(folder))
+
+
 # ---- adapters ------------------------------------------------------------------------------------
 
 
@@ -301,6 +322,33 @@ def test_a_model_with_an_adapter_beside_it_is_refused(folder: Path, text: str) -
     with pytest.raises(ConfigError, match="a model and a LoRA adapter beside it") as found:
         model_folder(str(folder))
     assert "adapter_config.json" in str(found.value)
+
+
+HOSTILE_NAME = "me/x'); import os; os.system('touch PWNED') #\"$(touch PWNED)`touch PWNED`\n"
+
+
+@pytest.mark.parametrize("base", [HOSTILE_NAME, "x" * 5_000, ["a"]])
+def test_a_command_that_is_to_be_pasted_holds_names_as_texts(tmp_path: Path, base: Any) -> None:
+    adapter = tmp_path / "it's $(here)"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    (adapter / "adapter_model.safetensors").write_bytes(header(tensor([1]), FOUR))
+    with pytest.raises(ConfigError, match="Merge them") as found:
+        model_folder(str(adapter))
+    known = base if base == HOSTILE_NAME else "BASE"
+    assert texts_in(str(found.value)) == {str(adapter), known, f"{adapter}-merged"}
+    assert texts_in(str(pickled(HOSTILE_NAME))) == {HOSTILE_NAME, "CONVERTED"}
+
+
+def texts_in(message: str) -> set[str]:
+    """The texts in the program of the command at the end of a message, which loads and saves."""
+    command = message[message.rindex("\npython -c ") :]
+    python, option, program = shlex.split(command)
+    assert (python, option) == ("python", "-c")
+    nodes = list(ast.walk(ast.parse(program)))
+    called = {node.func.attr for node in nodes if isinstance(node, ast.Call)}  # type: ignore[attr-defined]
+    assert called <= {"from_pretrained", "merge_and_unload", "save_pretrained"}
+    return {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
 
 
 # ---- what a library raises -----------------------------------------------------------------------

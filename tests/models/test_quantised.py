@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from reasondistill.models.context import context_of
 from reasondistill.models.quantised import bits_of, bytes_in_memory, quantisation_of
+from reasondistill.models.shapes import PUBLISHED, shape_of_config
 from reasondistill.models.weights import count_parameters
 
 GROUPS = {"group_0": {"weights": {"num_bits": 4}}, "group_1": {"weights": {"num_bits": 8}}}
@@ -169,3 +171,42 @@ def test_the_context_is_what_the_positions_and_their_scaling_reach(
     transformers = pytest.importorskip("transformers")
     config = transformers.AutoConfig.for_model(kind, **settings)
     assert context_of(config) == limit
+
+
+@pytest.mark.parametrize("odd", ["8", True, [8], {}, float("inf"), float("nan"), 10**400, -1])
+def test_a_length_or_factor_that_is_none_is_passed_over(odd: Any) -> None:
+    def configured(positions: Any, **scaling: Any) -> Any:
+        config = SimpleNamespace(
+            model_type="llama", max_position_embeddings=positions, rope_parameters=scaling
+        )
+        config.get_text_config = lambda: config
+        return config
+
+    assert context_of(configured(odd)) is None
+    assert context_of(configured(512, rope_type="linear", factor=odd)) == 512
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": odd}
+    assert context_of(configured(512, **yarn)) == 2048
+    assert context_of(configured(512, rope_type=odd, factor=2)) in (512, 1024)
+
+
+ODD_BITS = [True, "4", [4], {}]
+
+
+@pytest.mark.parametrize("odd", ODD_BITS)
+def test_bits_that_are_no_number_are_not_known(odd: Any) -> None:
+    assert bits_of({"bits": odd}) is None
+    assert bits_of({"config_groups": {"a": {"weights": {"num_bits": odd}}}}) is None
+    assert bits_of({"config_groups": {"a": {"weights": odd}, "b": odd}}) is None
+
+
+@pytest.mark.parametrize("odd", ["gptq", [1], 4, True])
+def test_a_quantisation_that_is_no_table_is_none(odd: Any) -> None:
+    assert quantisation_of({"quantization_config": odd, "text_config": odd}) is None
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "vocab_size", "num_attention_heads"])
+@pytest.mark.parametrize("odd", [10**400, -1, True, "8", 1.5])
+def test_a_size_that_no_model_has_makes_no_shape(key: str, odd: Any) -> None:
+    config = PUBLISHED["Qwen/Qwen3-0.6B"]
+    assert shape_of_config(config) is not None
+    assert shape_of_config({**config, key: odd}) is None

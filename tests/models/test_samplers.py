@@ -65,6 +65,10 @@ def test_a_bad_script_file_names_its_line(tmp_path: Path) -> None:
     path.write_text('{"problem_id": "p/0", "text": "a"}\n{"text": "b"}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"script\.jsonl:2"):
         ScriptedSampler.from_file(path, [])
+    for row in ('{"problem_id": ["p"], "text": "a"}', '{"problem_id": "p", "text": 1}'):
+        path.write_text(row, encoding="utf-8")
+        with pytest.raises(DataError, match=r"script\.jsonl:1: .* must be texts"):
+            ScriptedSampler.from_file(path, [])
 
 
 def test_a_reference_loses_its_answer_line_and_boxes_the_gold_answer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -133,6 +134,39 @@ def test_a_link_in_a_run_is_not_followed_into_a_pack(made: Path, tmp_path: Path)
     with pytest.raises(StageError, match=r"more\.jsonl: is a link"):
         pack_run(RunFolder(made), tmp_path / "linked")
     assert not (tmp_path / "linked" / "pack.json").exists()
+
+
+@pytest.mark.parametrize("linked", ["2-traces", ".packing"])
+def test_nothing_is_packed_through_a_link(
+    made: Path, pack: Path, tmp_path: Path, linked: str
+) -> None:
+    """Whoever packed here before may have laid it."""
+    assert linked in ("2-traces", packing._STAGING)
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "mine.txt").write_text("mine")
+    shutil.rmtree(pack / linked, ignore_errors=True)
+    (pack / linked).symlink_to(private)
+    with pytest.raises(DataError, match=f"{linked}: is a link"):
+        pack_run(RunFolder(made), pack)
+    assert contents(private) == {"mine.txt": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("5-students/sft/student.json", "{"),
+        ("5-students/sft/metrics.jsonl", '{"step": 1}\n{"loss": \n'),
+    ],
+)
+def test_a_run_of_broken_json_is_not_packed_and_named(
+    made: Path, tmp_path: Path, file: str, text: str
+) -> None:
+    student = made / "5-students" / "sft"
+    write_manifest(student, replace(require_complete(student), files={}))
+    (made / file).write_text(text)
+    with pytest.raises(DataError, match=f"{file}.*: broken JSON"):
+        pack_run(RunFolder(made), tmp_path / "broken")
 
 
 def test_another_run_or_something_else_is_not_overwritten(made: Path, tmp_path: Path) -> None:
@@ -291,6 +325,16 @@ def test_a_linked_folder_in_a_pack_is_refused(pack: Path, tmp_path: Path) -> Non
     (pack / "2-traces").rename(tmp_path / "moved")
     (pack / "2-traces").symlink_to(tmp_path / "moved")
     assert "2-traces: is a link" in said_of(pack, tmp_path)
+
+
+def test_a_packed_record_of_a_student_that_is_no_json_is_named(pack: Path, tmp_path: Path) -> None:
+    """Its digest is right: whoever packed it meant it."""
+    name = "5-students/base/student.json"
+    (pack / name).write_text("{")
+    files = json.loads((pack / "pack.json").read_text())["files"]
+    files[name] = {"size": 1, "sha256": hashlib.sha256(b"{").hexdigest()}
+    write_guarded(pack / "pack.json", {"version": 1, "name": "made", "files": files})
+    assert f"{name}: not the record of a student" in said_of(pack, tmp_path)
 
 
 def test_an_edited_list_is_refused(pack: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from reasondistill.errors import DataError
 from reasondistill.records import Dropped
+from reasondistill.runs.repairing import _manifest_copy
 from reasondistill.runs.store import (
     Identity,
     check_files,
@@ -30,6 +31,7 @@ from reasondistill.runs.store import (
     verify_below,
     write_records,
 )
+from reasondistill.runs.store.manifests import _times_of
 from reasondistill.runs.store.sums import SummedFile, block_size, sound_lines, sum_of
 
 ROWS = [Dropped(trace_id=f"p:{i}", problem_id="p", reason="wrong") for i in range(50)]
@@ -408,3 +410,10 @@ def test_a_later_format_is_refused_by_name(stage: Path) -> None:
     path.write_text(json.dumps({"format": 3, "guard": "0"}))
     with pytest.raises(DataError, match=r"manifest.json: format 3 of run folders"):
         read_manifest(stage)
+
+
+def test_a_pipe_beside_a_manifest_is_not_waited_for(tmp_path: Path) -> None:
+    for name in (".times.json", ".manifest.copy.json"):
+        os.mkfifo(tmp_path / name)
+    assert _times_of(tmp_path) == {}
+    assert _manifest_copy(tmp_path) is None

@@ -24,7 +24,7 @@ from reasondistill.runs.store import read_records, write_records
 from reasondistill.stages import evals
 from reasondistill.stages.evals.comparing import paired
 from reasondistill.stages.evals.outcomes import Sheet
-from reasondistill.stages.evals.scoring import token_budgets
+from reasondistill.stages.evals.scoring import SMALLEST_GROUP, _groups, token_budgets
 from reasondistill.stages.evals.votes import majority_rates, wrong_classes
 
 MODELS = ["sft", "answer-only", "base", "teacher"]
@@ -544,3 +544,9 @@ def test_a_run_without_scores_has_an_empty_summary_and_another_file_is_refused(
     (tmp_path / "scores.json").write_text('{"scores": [{"model": "sft"}]}')
     with pytest.raises(DataError, match=r"scores\.json: not scores of this version"):
         read_scores(tmp_path / "scores.json")
+
+
+def test_a_level_that_is_a_digit_and_no_number_is_a_word() -> None:
+    levels = ["²", "①", "10", "9.5"]
+    value_of = {f"{level}/{i}": level for level in levels for i in range(SMALLEST_GROUP)}
+    assert list(_groups(list(value_of), value_of)) == ["9.5", "10", "²", "①"]

@@ -24,6 +24,7 @@ from test_report import Outline, full_run, make
 from reasondistill.bounds import MARKDOWN_TEXT
 from reasondistill.errors import DataError
 from reasondistill.grading import GradingPool
+from reasondistill.runs.figures import read_latency
 from reasondistill.runs.store import read_manifest
 from reasondistill.stages import evals
 from reasondistill.stages.report.markdown import fenced, inline
@@ -413,6 +414,30 @@ def test_a_manifest_of_other_types_is_refused_by_name(name: str, tmp_path: Path)
     assert ".".join(place) in str(caught.value)
     with pytest.raises(DataError):
         make(run)
+
+
+def test_what_a_manifest_lacks_is_named_or_told_as_unknown(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, problems=2, until="verdicts")
+    edit_manifest(run / "3-verdicts", put("figures", "judged_correct", value=1))
+    make(run)
+    assert "by a judge without a name" in (run / "7-report" / "report.md").read_text()
+    edit_manifest(run / "3-verdicts", lambda manifest: manifest["counts"].pop("out"))
+    with pytest.raises(DataError, match="manifest of the stage verdicts: counts has no out"):
+        make(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"asked": None}, {"ms_per_token": "7"}, {"ms_per_token": True}, {"seconds_per_answer": 1e400}],
+)
+def test_a_latency_of_other_types_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "latency.json"
+    good = {"asked": 2, "ms_per_token": 7.25, "seconds_per_answer": 0.5}
+    path.write_text(json.dumps(good))
+    assert read_latency(path) == good
+    path.write_text(json.dumps(good | change))
+    with pytest.raises(DataError, match=f"latency of a model: {next(iter(change))} is no number"):
+        read_latency(path)
 
 
 def lines_of(path: Path) -> list[Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from reasondistill import foreign_json
 from reasondistill.config import Cluster, ModelSettings
@@ -203,15 +204,18 @@ def _read_script(path: Path, ids: Mapping[str, str]) -> Iterator[tuple[str, str]
         raise DataError(f"{path}: not UTF-8 text ({error.reason}).") from None
     for number, line in enumerate(lines, start=1):
         try:
-            row: dict[str, str] = foreign_json.loads(line)
-            problem_id = row.get("problem_id") or ids.get(row["question"])
-            text = row["text"]
+            row: dict[str, Any] = foreign_json.loads(line)
+            problem_id: Any = row.get("problem_id") or ids.get(row["question"])
+            text: Any = row["text"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f'{path}:{number}: expected {{"problem_id" or "question", "text"}}: {error!r}'
             ) from None
-        if problem_id is not None:
-            yield problem_id, text
+        if problem_id is None:
+            continue
+        if not isinstance(problem_id, str) or not isinstance(text, str):
+            raise DataError(f"{path}:{number}: problem_id and text must be texts.")
+        yield problem_id, text
 
 
 def _open(model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]) -> ScriptedSampler:

@@ -18,6 +18,7 @@ from reasondistill.runs.store.appending import AppendedFile, repair_tail
 from reasondistill.runs.store.files import (
     disk_error,
     disk_errors,
+    first_link,
     is_no_room,
     keep_copy,
     open_to_write,
@@ -170,6 +171,7 @@ __all__ = [
     "replacing",
     "require_all_lines",
     "require_complete",
+    "first_link",
     "require_no_links",
     "require_no_links_below",
     "require_open",

@@ -144,6 +144,15 @@ class Manifest:
     def section(self) -> dict[str, Any]:
         return self.identity["section"]
 
+    def count(self, name: str) -> int:
+        """How many records went `in` or came `out`. Raises DataError for a manifest, of somebody
+        else, that does not say it.
+        """
+        if name not in self.counts:
+            stage = self.identity["stage"]
+            raise DataError(f"manifest of the stage {stage}: counts has no {name}.")
+        return self.counts[name]
+
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The folder's manifest, or None when it has none. Raises DataError when it cannot be read or
@@ -750,8 +759,8 @@ def _asked_again(path: Path) -> os.stat_result | None:
 
 def _times_of(folder: Path) -> dict[str, int]:
     """The times at which files were found to be the same; none where that is not known."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        times = foreign_json.loads((folder / _TIMES).read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, TypeError, AttributeError, OverflowError, DataError):
+        times = foreign_json.loads(read_bytes(folder / _TIMES))
         return {str(name): int(time) for name, time in times.items()}
     return {}
 

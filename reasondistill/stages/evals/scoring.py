@@ -139,7 +139,7 @@ def _natural(value: str) -> tuple[int, float, str]:
     """Numbers by size, then words; "other" last."""
     if value == "other":
         return 2, 0.0, value
-    if value.replace(".", "", 1).isdigit():
+    if value.replace(".", "", 1).isdecimal():  # ² is a digit, and no number
         return 0, float(value), value
     return 1, 0.0, value
 

@@ -626,8 +626,9 @@ def _judged(facts: Facts) -> Iterator[str]:
         figures = VerdictsFigures.of(stage.manifest)
         decided = figures.judged_correct + figures.judged_wrong
         if decided:
-            name = stage.manifest.identity["inputs"]["judge"].split()[0]
-            verdicts = whole(stage.manifest.counts["out"])
+            judge: str = stage.manifest.identity["inputs"].get("judge", "")
+            name = judge.partition(" ")[0] or "a judge without a name"
+            verdicts = whole(stage.manifest.count("out"))
             yield f"{whole(decided)} of {verdicts} in {stage.place} by {name}"
 
 

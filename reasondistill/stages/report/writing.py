@@ -73,7 +73,9 @@ def run_report(
     for stage in stages:
         inputs[stage.place] = _state(run_folder, stage)
     for path in (*run_folder.glob(LATENCIES), *run_folder.glob(layout.FORECAST)):
-        inputs[path.relative_to(run_folder).as_posix()] = fingerprint(path.read_text())
+        inputs[path.relative_to(run_folder).as_posix()] = fingerprint(
+            path.read_text("utf-8", "surrogateescape")
+        )
     if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True) == "complete":
         return require_complete(folder)
 

@@ -111,8 +111,11 @@ def make_room_for(checkpoint: Path, best: int | None) -> None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """After how many steps a checkpoint was kept."""
-    return int(checkpoint.name.rpartition("-")[2])
+    """After how many steps a checkpoint was kept; -1 for a folder that is called otherwise."""
+    number = checkpoint.name.rpartition("-")[2]
+    if not number.isdecimal():
+        return -1
+    return int(number)
 
 
 def require_own(checkpoint: Path) -> None:
@@ -215,7 +218,7 @@ def forget_after(folder: Path, checkpoint: Path | None) -> None:
         rewrite_shard(metrics, (line.encode("utf-8") for line in lines))
     for path in (folder / layout.SNAPSHOTS).glob("step-*"):
         number = path.name.removeprefix("step-")
-        is_torn = not number.isdigit()  # by a kill
+        is_torn = not number.isdecimal()  # by a kill
         if is_torn or int(number) > step:
             shutil.rmtree(path)
 

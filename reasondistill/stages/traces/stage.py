@@ -209,9 +209,12 @@ def as_many_as_stand(traces: TraceSettings, folder: Path) -> TraceSettings:
     problem, for one who reads the first n of them.
     """
     old = read_manifest(folder)
-    if old is None or old.section.get("n", 0) <= traces.n:
+    if old is None:
         return traces
-    return traces.model_copy(update={"n": old.section["n"]})
+    n = old.section.get("n") or 0
+    if n <= traces.n:
+        return traces
+    return traces.model_copy(update={"n": n})
 
 
 def as_many_problems_as_stand(limit: int | None, folder: Path) -> int | None:
