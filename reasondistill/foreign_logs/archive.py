@@ -33,6 +33,18 @@ _LOCATOR = struct.Struct("<4sLQL")
 _SAYS_THE_OTHER_END = 0xFFFFFFFF
 # The end of a zip may be followed by a comment of so many bytes.
 _LONGEST_COMMENT = (1 << 16) - 1
+# Of a file that is not what it says each way of packing has errors of its own.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 class Archive:
@@ -100,14 +112,9 @@ class Archive:
         """Whatever is wrong with a zip as one DataError."""
         try:
             yield
-        except DataError:
+        except (DataError, MissingDependencyError):
             raise
-        except MissingDependencyError:
-            raise
-        # A file that is not what it says: each way of packing has errors of its own.
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
-            raise self._damaged(name, error) from error
-        except (NotImplementedError, RuntimeError, struct.error, OverflowError) as error:
+        except _DAMAGE as error:
             raise self._damaged(name, error) from error
 
     def _damaged(self, name: str, error: Exception) -> DataError:

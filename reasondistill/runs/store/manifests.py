@@ -387,32 +387,6 @@ def foresee(
     and DataError for a finished folder with a file that is missing or has another size; the content
     is only read when the folder is opened.
     """
-    found = _foreseen(
-        folder,
-        identity,
-        grows=grows,
-        has_grown=has_grown,
-        derived=derived,
-        remade=remade,
-        keep_old=keep_old,
-        beside=beside,
-    )
-    if found.state == "complete" and found.before is not None:
-        check_sizes(folder, found.before)
-    return found
-
-
-def _foreseen(
-    folder: Path,
-    identity: Identity,
-    *,
-    grows: tuple[str, ...],
-    has_grown: HasGrown,
-    derived: bool,
-    remade: bool,
-    keep_old: bool,
-    beside: Container[str],
-) -> Foreseen:
     if folder.exists() and not folder.is_dir():
         raise DriftError(
             f"{folder}: is a file, where a run folder is needed. Choose another name, or "
@@ -422,10 +396,13 @@ def _foreseen(
     if old is None:
         _refuse_strangers(folder, beside)
         return Foreseen("new", None)
-    if old.fingerprint == identity.fingerprint:
-        return Foreseen(old.status, old)
-    if keep_old and old.status == "complete":
+    is_complete = old.status == "complete"
+    is_same = old.fingerprint == identity.fingerprint
+    if is_complete and (is_same or keep_old):
+        check_sizes(folder, old)
         return Foreseen("complete", old)
+    if is_same:
+        return Foreseen(old.status, old)
     changed = changed_keys(old.identity, identity.to_dict())
     if all(_grew(name, a, b, grows) or has_grown(name, a, b) for name, a, b in changed):
         return Foreseen("partial", old, grows=True)
@@ -434,7 +411,6 @@ def _foreseen(
     )
     if remade or (derived and has_other_inputs):
         return Foreseen("new", old)
-    is_complete = old.status == "complete"
     raise DriftError(drift_message(folder, changed, is_complete=is_complete))
 
 

@@ -65,7 +65,7 @@ class SamplingProgress(Progress):
         # Those of its tokens that this session has drawn.
         self.drawn_of_kept = 0
         # Of the traces that have ended, with the tokens that earlier sessions drew of them.
-        self._length = 0
+        self._ended_tokens = 0
 
     def expect(self, samples: int) -> None:
         """So many more are drawn than was known before."""
@@ -77,7 +77,7 @@ class SamplingProgress(Progress):
             self.drawn += 1
             *_, begun = (0, *trace.completion.continued_at)
             self.tokens += trace.completion.tokens - begun
-            self._length += trace.completion.tokens
+            self._ended_tokens += trace.completion.tokens
             self.truncated += trace.completion.finish == "length"
             self.looped += trace.completion.finish == "repetition"
             self.absent += trace.completion.is_absent
@@ -151,7 +151,7 @@ class SamplingProgress(Progress):
             return samples_left * seconds / self.drawn
         of_earlier_sessions = self.kept.tokens - self.drawn_of_kept
         there = of_earlier_sessions + self._running.tokens
-        tokens_left = samples_left * self._length / self.drawn - there
+        tokens_left = samples_left * self._ended_tokens / self.drawn - there
         return max(0.0, tokens_left) * seconds / tokens
 
 
