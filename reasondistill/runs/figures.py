@@ -403,11 +403,15 @@ def read_latency(path: Path) -> dict[str, Any]:
     ways_out = "Remove the file; the evals stage measures again."
     value = read_guarded(path, "the latency of a model", ways_out)
     for name in ("asked", "ms_per_token", "seconds_per_answer"):
-        number = value.get(name)
-        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if not is_number or not 0 <= number < _LONGEST_LATENCY:
+        if not _is_latency(value.get(name)):
             raise DataError(f"{path}: not the latency of a model: {name} is no number. {ways_out}")
     return value
+
+
+def _is_latency(value: object) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 <= value < _LONGEST_LATENCY
 
 
 def read_forecast(path: Path) -> Forecast | None:

@@ -75,6 +75,8 @@ name = "mine"
 [problems]
 source = "file"
 dataset = "mine.csv"
+[traces]
+logprobs = 16
 [[traces.teachers]]
 model = "shipped:demo-teacher"
 [[students]]
@@ -93,8 +95,17 @@ CSV = "question,answer\n" + "".join(f"What is {row} + 1?,{row + 1}\n" for row in
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which somebody has done all that the documents speak of."""
     folder = tmp_path_factory.mktemp("documents")
-    for name, (students, benchmark) in RUNS.items():
-        lay_out_run(folder / "runs" / name, students, benchmark)
+    alike: dict[Any, Path] = {}
+    for name, kind in RUNS.items():
+        run = folder / "runs" / name
+        if kind in alike:
+            shutil.copytree(alike[kind], run, copy_function=copied)
+        else:
+            lay_out_run(run, *kind)
+            alike[kind] = run
+        pipeline = load_pipeline(resources.find("pipelines", "demo"), [f"name={run.name}"])
+        cluster = load_cluster(resources.find("clusters", "local"))
+        save_run(Run(pipeline, cluster, run, run / "pipeline.toml"))
     (folder / "pipelines").mkdir()
     (folder / "pipelines" / "mine.toml").write_text(MINE)
     (folder / "mine.csv").write_text(CSV)
@@ -129,9 +140,14 @@ def lay_out_run(run: Path, students: tuple[str, ...], benchmark: str) -> None:
         write_manifest(traces, replace(manifest, identity=manifest.identity | {"section": section}))
     (run / "4-examples" / "dataset").mkdir()
     (run / "4-examples" / "dataset" / "README.md").write_text("---\nlicense: other\n---\n")
-    pipeline = load_pipeline(resources.find("pipelines", "demo"), [f"name={run.name}"])
-    cluster = load_cluster(resources.find("clusters", "local"))
-    save_run(Run(pipeline, cluster, run, run / "pipeline.toml"))
+
+
+def copied(source: str, target: str) -> None:
+    """A copy; of weights, which nothing changes, another name."""
+    if source.endswith(".safetensors"):
+        os.link(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def lay_out_logs(folder: Path, name: str, right: list[float]) -> None:
@@ -150,7 +166,7 @@ def lay_out_logs(folder: Path, name: str, right: list[float]) -> None:
 def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that folder, to stand in. No hub answers, at once."""
     folder = tmp_path / "here"
-    shutil.copytree(place, folder, symlinks=True, copy_function=os.link)
+    shutil.copytree(place, folder, symlinks=True, copy_function=copied)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
