@@ -49,6 +49,15 @@ def test_tokens_of_so_many_steps_are_counted_to_the_last(
     assert sorted(path.name for path in (tmp_path / "tokens").iterdir()) == kept
 
 
+def test_the_nearest_steps_are_nearest_where_rows_are_of_very_different_lengths() -> None:
+    lengths = tuple(10 + 5_000 * (row % 10 == 0) for row in range(400))
+    rows, seeds = CountedRows(lengths, batch=2), [0, 1]
+    for tokens in range(0, 3 * rows.total, rows.total // 7):
+        found = rows.nearest_steps(tokens, seeds)
+        misses = [abs(rows.mean_after(steps, seeds) - tokens) for steps in range(1, 700)]
+        assert abs(rows.mean_after(found, seeds) - tokens) == min(misses)
+
+
 def test_steps_are_found_that_come_nearest() -> None:
     rows = CountedRows((10, 20, 30, 40), batch=2)
     assert (rows.total, rows.steps_of_epoch, rows.steps_of(1.5), rows.steps_of(3)) == (100, 2, 3, 6)

@@ -888,6 +888,15 @@ def test_a_student_whose_examples_grew_is_kept_with_what_was_measured_of_it(
     assert changed_inputs("5-students/sft-2", other_manifest, outputs) == {"examples": "4-examples"}
 
 
+def test_a_student_that_chooses_among_examples_is_kept_when_they_grow(tmp_path: Path) -> None:
+    grown_examples(tmp_path, "few")
+    before = {"base": "b", "examples": "few", "chosen": "some"}
+    job = student_of(tmp_path, "sft", before, examples=12)
+    now = {"base": "b", "examples": "now", "chosen": "others"}
+    keep_what_stands(job, identity_of_student("sft", now))
+    assert not job.folder.exists()
+
+
 def test_a_student_of_other_settings_or_examples_is_not_moved(tmp_path: Path) -> None:
     grown_examples(tmp_path, "few")
     job = student_of(tmp_path, "sft", {"base": "b", "examples": "few"}, examples=12)

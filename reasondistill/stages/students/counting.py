@@ -12,9 +12,11 @@ TRL deals to steps by itself, and texts that a student writes while it is traine
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from reasondistill.errors import MissingDependencyError
@@ -50,8 +52,7 @@ class CountedRows:
         whole = epochs * self.total
         if not rest:
             return whole
-        order = _remembered_order(self.rows, seed, epochs)
-        return whole + sum(self.tokens[row] for row in order[: rest * self.batch])
+        return whole + self._sums_of(seed, epochs)[rest - 1]
 
     def mean_after(self, steps: int, seeds: Sequence[int]) -> float:
         """The same, averaged over trainings of these seeds."""
@@ -63,9 +64,16 @@ class CountedRows:
 
     def nearest_steps(self, tokens: float, seeds: Sequence[int]) -> int:
         """So many steps, one at least, that have nearest to this many tokens in the loss."""
-        guess = round(tokens / self.total * self.steps_of_epoch)
-        around = range(max(1, guess - 2), guess + 4)
-        return min(around, key=lambda steps: abs(self.mean_after(steps, seeds) - tokens))
+
+        def mean_after(steps: int) -> float:
+            return self.mean_after(steps, seeds)
+
+        # More steps have more tokens, and whole epochs the same for every seed.
+        before = int(tokens // self.total) * self.steps_of_epoch
+        of_epoch = range(before, before + self.steps_of_epoch)
+        enough = before + bisect_left(of_epoch, tokens, key=mean_after)
+        around = range(max(1, enough - 1), max(1, enough) + 1)
+        return min(around, key=lambda steps: abs(mean_after(steps) - tokens))
 
     def rows_seen(self, steps: int) -> int:
         """How many different rows this many steps learn from."""
@@ -76,10 +84,18 @@ class CountedRows:
         epochs, rest = divmod(steps, self.steps_of_epoch)
         return epochs + min(1.0, rest * self.batch / self.rows)
 
+    def _sums_of(self, seed: int, epoch: int) -> list[int]:
+        """The tokens of the first whole batches of an epoch: of one, of two, ..."""
+        known = self._sums.get((seed, epoch))
+        if known is None:
+            order = order_of_epoch(self.rows, seed, epoch)
+            sums = list(accumulate(self.tokens[row] for row in order))
+            known = self._sums[seed, epoch] = sums[self.batch - 1 :: self.batch]
+        return known
 
-@lru_cache(maxsize=256)
-def _remembered_order(count: int, seed: int, epoch: int) -> list[int]:
-    return order_of_epoch(count, seed, epoch)
+    @cached_property
+    def _sums(self) -> dict[tuple[int, int], list[int]]:
+        return {}
 
 
 def count_rows(job: StudentJob, tokens: Path) -> CountedRows:

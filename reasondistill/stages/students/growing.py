@@ -68,8 +68,10 @@ def foresee_student(job: StudentJob, *, keep_old: bool = False) -> Foreseen:
 def _has_grown(job: StudentJob, run: RunFolder, name: str, old: Any) -> bool:
     """Whether what a student was made from is still there, and there is more of it."""
     match name.removeprefix("inputs."):
-        case "examples" | "unverified" | "chosen":
+        case "examples" | "unverified":
             return old in stood_in(job.examples)
+        case "chosen":  # of other examples than before
+            return bool(stood_in(job.examples))
         case "problems":
             return old in stood_in(job.problems)
         case "top_k":
