@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reasondistill.secrets import masked
 
@@ -31,6 +31,10 @@ Split = Literal["train", "validation"]
 Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Natural = Annotated[int, Field(ge=0, lt=1 << 63)]
+# Of a sum of logarithms of probabilities; what rounding adds is far less.
+LogProb = Annotated[float, Field(le=1, allow_inf_nan=False)]
+# How often an example may be trained on in one epoch.
+Copies = Annotated[int, Field(ge=1, le=1_000)]
 
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "no_answer", "truncated", "undecided")
 
@@ -454,10 +458,17 @@ class TraceScore(Record):
     tokens: Natural = 0
     surprisal: Finite = 0.0
     ranks: Natural | None = None
-    step_tokens: tuple[Natural, ...] = ()
-    step_log_probs: tuple[Finite, ...] = ()
-    teacher_log_probs: tuple[Finite, ...] = ()
+    step_tokens: tuple[Annotated[Natural, Field(ge=1)], ...] = ()
+    step_log_probs: tuple[LogProb, ...] = ()
+    teacher_log_probs: tuple[LogProb, ...] = ()
     fault: str | None = None
+
+    @model_validator(mode="after")
+    def _measures_each_step(self) -> TraceScore:
+        steps = len(self.step_tokens)
+        if len(self.step_log_probs) != steps or len(self.teacher_log_probs) not in (0, steps):
+            raise ValueError("not one log-probability for each step")
+        return self
 
 
 class Example(Record):
@@ -474,7 +485,7 @@ class Example(Record):
     tokens: Int64
     split: Split
     # Written only where there are several: other examples stay byte for byte what they were.
-    copies: Natural = Field(default=1, exclude_if=lambda copies: copies == 1)
+    copies: Copies = Field(default=1, exclude_if=lambda copies: copies == 1)
 
 
 class Dropped(Record):

@@ -11,6 +11,7 @@ from reasondistill.config.sampling import require_options_of_a_template
 from reasondistill.config.shrinking import ShrinkSettings
 from reasondistill.methods import METHODS, MethodSettings
 from reasondistill.nearest import nearest
+from reasondistill.records import Copies
 from reasondistill.sections import Section
 
 ScoreRule = Literal["rsr", "ln", "gn", "das"]
@@ -83,7 +84,7 @@ class MixtureSettings(Section):
     """
     short_tokens: Annotated[int, Field(ge=1)] = 1000
     """Up to so many tokens a trace is short. [tokens]"""
-    most_copies: Annotated[int, Field(ge=1)] = 4
+    most_copies: Copies = 4
     """How often an example may be trained on in one epoch."""
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ is taken in this order until the next example would bring it no nearer to its sh
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,13 @@ from reasondistill.hashing import stable_share
 from reasondistill.records import Example, Problem, Trace
 from reasondistill.runs.figures import MixedGroup
 
+log = logging.getLogger(__name__)
+
 UNTAGGED = "untagged"
 BEYOND_SHARE = "mixture: beyond the share of its group"
 NO_WEIGHT = "mixture: its group has no weight"
+# By how much a group's share of the tokens may miss what was asked without a word.
+_TOLD_BEYOND = 0.01
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Mixer:
 
     def mixed(self) -> Mixed:
         """The mixture of what was seen. Raises StageError where a group that has a weight has no
-        example, or would need more copies than are allowed.
+        example, or none that fits its share, or would need more copies than are allowed.
         """
         weights = self._settings.weights
         tokens: dict[str, int] = {}
@@ -118,6 +123,12 @@ class Mixer:
                     "Lower tokens or its weight, or raise most_copies."
                 )
             taken = self._taken(self._groups[name], wanted, tokens[name])
+            if not taken:
+                raise StageError(
+                    f"[examples.mixture] {name!r}: its share is {wanted:,.0f} tokens, to which its "
+                    "examples, taken whole, come no nearer than none of them does. Raise tokens or "
+                    "its weight, or leave it out of weights."
+                )
             copies |= taken
             of_group = {part.trace_id: part.tokens for part in self._groups[name]}
             groups.append(
@@ -131,6 +142,7 @@ class Mixer:
                     left_out=len(of_group) - len(taken),
                 )
             )
+        _tell_missed(groups, shares)
         reasons: dict[str, str] = {}
         for name, parts in self._groups.items():
             reason = NO_WEIGHT
@@ -152,8 +164,23 @@ class Mixer:
         if whole_rounds:
             taken = {part.trace_id: whole_rounds for part in order}
         for part in order:
-            if part.tokens > 2 * rest:
+            if part.tokens >= 2 * rest:
                 break
             taken[part.trace_id] = whole_rounds + 1
             rest -= part.tokens
         return taken
+
+
+def _tell_missed(groups: Sequence[MixedGroup], shares: Mapping[str, float]) -> None:
+    """Say which groups have another share of the tokens than was asked: examples are whole."""
+    whole = max(1, sum(group.mixed_tokens for group in groups))
+    for group in groups:
+        reached = group.mixed_tokens / whole
+        if abs(reached - shares[group.name]) > _TOLD_BEYOND:
+            log.warning(
+                "[examples.mixture] %r has %.1f %% of the tokens, and %.1f %% were asked for: "
+                "whole examples come no nearer",
+                group.name,
+                100 * reached,
+                100 * shares[group.name],
+            )

@@ -117,11 +117,22 @@ def test_what_is_left_out_has_its_reason_and_a_group_says_what_became_of_it() ->
     ]
 
 
+def test_a_share_that_whole_examples_miss_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    mixed({"a": [100] * 9, "b": [140]}, weights={"a": 9, "b": 1}, tokens=1000)
+    assert "'b' has 13.5 % of the tokens, and 10.0 % were asked for" in caplog.text
+    caplog.clear()
+    mixed({"a": [100] * 9, "b": [100]}, weights={"a": 9, "b": 1}, tokens=1000)
+    assert caplog.text == ""
+
+
 def test_a_share_of_nothing_and_too_many_copies_are_refused_by_name() -> None:
     with pytest.raises(StageError, match="no example of 'c' .* There are: a, b"):
         mixed(HUNDREDS, weights={"a": 1, "c": 1})
     with pytest.raises(StageError, match="'b': its examples have 200 .* most_copies = 4"):
         mixed(HUNDREDS, weights={"a": 1, "b": 9}, tokens=1000)
+    # 100 of 1,010 tokens: no example of 500 is nearer to that than none.
+    with pytest.raises(StageError, match="'b': its share is 100 tokens, .* no nearer"):
+        mixed({"a": [100] * 10, "b": [500]}, weights={"a": 9.1, "b": 1}, tokens=1010)
     with pytest.raises(ValidationError, match="short and long, not 'middle'"):
         MixtureSettings(by="length", weights={"middle": 1})
     with pytest.raises(ValidationError, match="names no group"):
@@ -191,6 +202,15 @@ def test_examples_to_validate_on_are_left_as_they_are(tmp_path: Path) -> None:
 
     assert to_validate(plain.examples) == to_validate(weighed.examples) != []
     assert len(weighed.examples) < len(plain.examples)
+
+
+def test_an_example_is_trained_on_once_at_least_and_not_without_end() -> None:
+    pair = graded(1, 0)
+    settings = ExampleSettings()
+    (example,) = make_examples([problem(1)], [pair.trace], [pair.verdict], PROMPT, settings).kept
+    for copies in (0, 1 << 60):
+        with pytest.raises(ValidationError, match="copies"):
+            Example.model_validate(example.model_dump() | {"copies": copies})
 
 
 def test_an_example_without_copies_is_written_as_ever() -> None:
