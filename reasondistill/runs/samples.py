@@ -18,8 +18,11 @@ from reasondistill.errors import DataError
 from reasondistill.records import Completion, Natural
 from reasondistill.runs.layout import TRACES, TRIMMED
 from reasondistill.runs.lenient import LenientRecord
-from reasondistill.runs.store import read_keys, read_rows
+from reasondistill.runs.store import read_keys, read_rows, require_complete
 from reasondistill.runs.work_sharing import worker_folders
+
+# The input of examples that says how many samples of each problem count, where there are more.
+COUNTED = "samples"
 
 
 class _Lengths(LenientRecord):
@@ -49,6 +52,16 @@ def read_samples(path: Path) -> Iterator[dict[str, Any]]:
         except ValidationError as error:
             raise _not_a_trace(f"{path}:{number}", error) from error
         yield row
+
+
+def counted_samples(examples: Path) -> int | None:
+    """How many samples of each problem count for these examples; None where all do. Raises
+    StageError where they are not finished.
+    """
+    counted: str | None = require_complete(examples).identity["inputs"].get(COUNTED)
+    if counted is None or not counted.isdecimal():
+        return None
+    return int(counted)
 
 
 def drawn_problems(folder: Path) -> set[str]:

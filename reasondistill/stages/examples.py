@@ -48,7 +48,7 @@ from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
 from reasondistill.models.counting import token_counter
 from reasondistill.models.prompts import NamedPrompt, render_assistant
-from reasondistill.models.scores.folder import ScoreFolder
+from reasondistill.models.scores.folder import TOP_K, ScoreFolder
 from reasondistill.models.weights import tokenizer_identity
 from reasondistill.records import (
     Dropped,
@@ -67,6 +67,7 @@ from reasondistill.runs import layout, store
 from reasondistill.runs.figures import ProblemsFigures, SourceFigures, TracesFigures
 from reasondistill.runs.graded import read_graded
 from reasondistill.runs.growth import stood_in
+from reasondistill.runs.samples import COUNTED
 
 VERSION = 1
 
@@ -80,10 +81,6 @@ _BATCH = 32
 BEYOND = "beyond traces.n"
 # The input that names the problems of which no more examples are made.
 _LEFT_OUT = "left_out"
-# And the one that says how many samples of each problem count, where there are more.
-_SAMPLES = "samples"
-# And what models say of the traces.
-_SCORES = "scores"
 _TELL_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -252,11 +249,11 @@ def _identity(
         if examples.scored_by == "das":
             made_of["margin"] = examples.scores.margin
         section["scores"] = made_of
-        outputs[_SCORES] = _scores_of(inputs).fingerprint
+        outputs |= _scores_of(inputs).inputs
     if store.count_lines(inputs.left_out):
         outputs[_LEFT_OUT] = store.content_of(inputs.problems, [layout.LEFT_OUT])
     if inputs.has_beyond(manifests["traces"]):
-        outputs[_SAMPLES] = str(inputs.samples)
+        outputs[COUNTED] = str(inputs.samples)
     for tokenizer in tokenizers_of(examples):
         found = tokenizer_identity(tokenizer.name, tokenizer.revision)
         asked = tokenizer.name
@@ -282,7 +279,9 @@ def _has_grown(inputs: ExampleInputs) -> store.HasGrown:
 
     def is_growth(name: str, old: Any, new: Any) -> bool:
         key = name.removeprefix("inputs.")
-        return key in (_LEFT_OUT, _SAMPLES, _SCORES) or old in stood.get(key, ())
+        if key == TOP_K:  # more of it, of more traces
+            return bool(stood["traces"])
+        return key in (_LEFT_OUT, COUNTED) or old in stood.get(key, ())
 
     return is_growth
 

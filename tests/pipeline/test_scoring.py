@@ -12,6 +12,7 @@ from tiny_model import make_tiny_model
 
 from reasondistill.config import Cluster, Pipeline
 from reasondistill.pipeline import Run, Task, plan, run_task, stage_states
+from reasondistill.pipeline.foreseeing import foresee_run
 from reasondistill.pipeline.measured import scoring_model
 from reasondistill.records import Dropped, Example, TraceScore
 from reasondistill.runs.store import StopSignal, read_manifest, read_records
@@ -105,6 +106,20 @@ def test_examples_are_the_traces_that_the_students_base_finds_likeliest(
         for task in tasks:
             run_task(shared, task, stop)
     assert made_by(shared) == best and scores_in(shared) == scores_in(run)
+
+
+def test_scores_of_another_model_are_other_examples_and_no_growth(
+    tiny: Path, tmp_path: Path
+) -> None:
+    other = make_tiny_model(tmp_path / "other", seed=1, max_position_embeddings=2048)
+    first = run_in(tmp_path / "run", students=[{"name": "small", "base": str(tiny)}])
+    second = run_in(tmp_path / "run", students=[{"name": "small", "base": str(other)}])
+    with StopSignal() as stop:
+        run_task(first, Task("examples"), stop)
+        assert foresee_run(second, ["examples"])["examples"] == "made anew"
+        run_task(second, Task("examples"), stop)
+    manifest = read_manifest(second.stage("examples"))
+    assert manifest is not None and manifest.stood == []
 
 
 def test_without_scores_examples_are_one_task(tmp_path: Path) -> None:

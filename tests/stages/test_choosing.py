@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from test_examples import Run, graded, problem
+from test_examples import PROMPT, Run, graded, problem
 
-from reasondistill.config import StudentExamples, StudentSettings, TrainSettings
+from reasondistill.config import ExampleSettings, StudentExamples, StudentSettings, TrainSettings
 from reasondistill.curation.decisions import Graded
 from reasondistill.errors import StageError
 from reasondistill.models.prompts import load_prompt
 from reasondistill.records import Problem, Published
+from reasondistill.runs import store
+from reasondistill.stages.examples import ExampleInputs, run_examples
 from reasondistill.stages.students.identity import student_identity
 from reasondistill.stages.students.job import StudentJob
 from reasondistill.stages.students.material import training_examples
@@ -90,6 +92,18 @@ def test_a_student_is_trained_on_what_its_table_chooses(
         if int(sample) in samples and int(number) % 2 in parities:
             expected.add(name)
     assert trained_on(run, **keys) == expected != set()
+
+
+def test_samples_beyond_a_lowered_n_do_not_count_for_a_pass_rate(tmp_path: Path) -> None:
+    pairs = [graded(1, 0), graded(1, 1, "wrong"), graded(2, 0), graded(2, 1)]
+    made = Run(tmp_path, pairs)
+    inputs = ExampleInputs(made.problems, made.traces, made.verdicts, samples=1)
+    manifest = store.read_manifest(made.traces)
+    assert manifest is not None
+    identity = {**manifest.identity, "section": {"n": 2}}
+    store.write_manifest(made.traces, replace(manifest, identity=identity))
+    run_examples(ExampleSettings(validation=0.0), PROMPT, inputs, made.out, about={})
+    assert trained_on(made, min_pass_rate=0.9) == {"d/train/1:0", "d/train/2:0"}
 
 
 def test_what_is_validated_on_stays_the_same(run: Run) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,18 @@ from typing import Any
 from reasondistill.durations import short_duration
 from reasondistill.errors import StageError
 from reasondistill.models.samplers import problem_and_sample, rank
-from reasondistill.models.scores.job import Measure, ScoreJob
+from reasondistill.models.scores.job import SAMPLING_FAILED, Measure, ScoreJob
+from reasondistill.models.topk import FOLDER, HEADER, TopKReader
 from reasondistill.records import Problem, Trace, TraceScore, fingerprint
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.growth import stood_in
 from reasondistill.runs.store import (
+    HasGrown,
     Identity,
     Manifest,
     Shard,
     count_lines,
+    drop_lines,
     finish_stage,
     offsets_of,
     open_stage,
@@ -49,6 +52,8 @@ from reasondistill.runs.work_sharing import Worker
 log = logging.getLogger(__name__)
 
 VERSION = 1
+# The input that is the teacher's log-probabilities.
+TOP_K = "top_k"
 # Workers claim so many traces at once, fewer where there are few: all end together.
 CHUNK_TRACES, CHUNKS_PER_WORKER = 64, 16
 _REPORT_S = 10.0
@@ -77,14 +82,21 @@ class ScoreFolder:
         section = job.section()
         path = job.traces / layout.TRACE_SCORES / fingerprint(section)
         inputs = {"traces": require_complete(job.traces).output}
+        if job.kind == "teacher":
+            # It may be filled later, or anew, while the traces stay what they are.
+            inputs[TOP_K] = _cache_identity(job.traces)
         return cls(path, Identity("scores", VERSION, section, inputs))
 
     @property
-    def fingerprint(self) -> str:
-        """What a later stage records as its input: another machine's last digits are no other
-        scores.
+    def inputs(self) -> Mapping[str, str]:
+        """What a later stage records as its inputs, besides the traces: another machine's last
+        digits are no other scores.
         """
-        return self.identity.fingerprint
+        by_whom = Identity("scores", VERSION, self.identity.section, {})
+        inputs = {"scores": by_whom.fingerprint}
+        if TOP_K in self.identity.inputs:
+            inputs[TOP_K] = self.identity.inputs[TOP_K]
+        return inputs
 
     @property
     def is_complete(self) -> bool:
@@ -146,10 +158,11 @@ def run_scores(job: ScoreJob) -> Manifest:
                 "of this run). What there is, is safe; `reasondistill resume` scores the rest."
             )
         return _finish(path, started)
-    state = open_stage(path, identity, has_grown=_has_grown(job.traces), derived=True)
+    state = open_stage(path, identity, has_grown=_has_grown(job.traces, scores), derived=True)
     if state == "complete":
         return require_complete(path)
     work_sharing.gather(path)
+    _forget_failed(scores)
     if share is not None:
         return _open_for_workers(job, path, share.of)
     done = scored_in(scores)
@@ -166,10 +179,36 @@ def scored_in(path: Path) -> set[str]:
     return set(read_keys(path, "trace_id")) if path.exists() else set()
 
 
-def _has_grown(traces: Path) -> Callable[[str, Any, Any], bool]:
-    """Whether all traces that were scored are still there."""
+def _cache_identity(traces: Path, among: Container[str] | None = None) -> str:
+    """What the teacher's top-K cache holds of the traces, or of those `among` them."""
+    if not (traces / FOLDER / HEADER).exists():
+        return "none"
+    with TopKReader(traces / FOLDER) as cache:
+        return cache.identity(among)
+
+
+def _has_grown(traces: Path, scores: Path) -> HasGrown:
+    """Whether all traces that were scored are still there, and what was stored of them."""
     stood = stood_in(traces)
-    return lambda name, old, new: name == "inputs.traces" and old in stood
+
+    def is_growth(name: str, old: Any, new: Any) -> bool:
+        if name == f"inputs.{TOP_K}":
+            return old == _cache_identity(traces, scored_in(scores))
+        return name == "inputs.traces" and old in stood
+
+    return is_growth
+
+
+def _forget_failed(scores: Path) -> None:
+    """Take out what says that there was no text: those traces may have been drawn again."""
+    if not scores.exists():
+        return
+    failed: set[str] = set()
+    for score in read_records(scores, TraceScore):
+        if score.fault == SAMPLING_FAILED:
+            failed.add(score.trace_id)
+    if failed:
+        drop_lines(scores, failed, key="trace_id")
 
 
 def _missing(traces: Iterable[Trace], done: set[str]) -> Iterator[Trace]:

@@ -55,6 +55,8 @@ class ScoringModel:
         return section
 
 
+# Why a trace without a text has no score: it may be drawn again, and is measured then.
+SAMPLING_FAILED = "sampling failed"
 # What one trace of a problem with this question measures.
 Measure = Callable[[Trace, str], TraceScore]
 

@@ -21,10 +21,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from reasondistill.errors import ConfigError
 from reasondistill.models.attention import attention_options
+from reasondistill.models.context import context_of
 from reasondistill.models.loading import loading
 from reasondistill.models.prompts import after_prompt, render_assistant
 from reasondistill.models.samplers.requests import TopK
-from reasondistill.models.scores.job import ScoreJob, ScoringModel
+from reasondistill.models.scores.job import SAMPLING_FAILED, ScoreJob, ScoringModel
 from reasondistill.models.scores.steps import Pieces, step_ends
 from reasondistill.models.templates import set_template_and_end
 from reasondistill.models.tokenising import (
@@ -49,6 +50,8 @@ WHERE = "[examples.scores]"
 _AT_ONCE = 512
 # A probability below which a stored teacher's tail is not told apart from 0.
 _LEAST = 1e-12
+# Log-probabilities are stored in float16, to this part of each.
+_STORED_TO = 2.0**-11
 _DIGITS = 5
 
 
@@ -200,10 +203,12 @@ def stored_log_probs(top_k: TopK) -> np.ndarray[Any, np.dtype[np.float64]]:
     """log p of each token that a teacher wrote, by its stored K best: (tokens,).
 
     Of a token outside of the K best it is a bound from above: neither the last of them nor all that
-    they leave is less likely.
+    they leave is less likely. The rounding of those that are stored counts as left.
     """
-    p = np.exp(top_k.log_probs.astype(np.float64))
-    left = np.minimum(p.min(-1, initial=1.0), 1 - p.sum(-1))
+    log_probs = top_k.log_probs.astype(np.float64)
+    p = np.exp(log_probs)
+    rounded = _STORED_TO * (p * -log_probs).sum(-1)
+    left = np.minimum(p.min(-1, initial=1.0), np.maximum(0.0, 1 - p.sum(-1)) + rounded)
     is_own = top_k.ids == top_k.token_ids[:, None]
     own = np.where(is_own, p, 0.0).sum(-1)
     return np.log(np.clip(np.where(is_own.any(-1), own, left), _LEAST, 1.0))
@@ -218,10 +223,10 @@ class Measurer:
             torch.set_num_threads(job.threads)
         self.model, self.tokenizer = load(job.model)
         self._pieces = Pieces(self.tokenizer)
+        self._added: frozenset[int] = frozenset(self.tokenizer.added_tokens_decoder)
         self._last_prompt: tuple[str, TokenisedPrompt] | None = None
         self._known = self.model.get_input_embeddings().num_embeddings
-        config = self.model.config.get_text_config()
-        self._context: int | None = getattr(config, "max_position_embeddings", None)
+        self._context = context_of(self.model.config)
         if job.kind == "teacher":
             self._reader.check_tokenizer(self.tokenizer)
 
@@ -233,7 +238,7 @@ class Measurer:
         """What the model says of a trace; one that cannot be read has the reason."""
         completion = trace.completion
         if completion.finish == "error":
-            return TraceScore(trace_id=trace.id, fault="sampling failed")
+            return TraceScore(trace_id=trace.id, fault=SAMPLING_FAILED)
         try:
             prompt = self._prompt(question)
             text = render_assistant(completion)
@@ -306,7 +311,7 @@ class Measurer:
         if trace_id not in self._reader:
             return TraceScore(trace_id=trace_id, fault="no stored log-probabilities")
         top_k = self._reader.read(trace_id)
-        written: list[int] = top_k.token_ids.tolist()
+        written = self._with_own_end(top_k.token_ids.tolist(), ids)
         if self._text(written) != self._text(ids):
             return TraceScore(trace_id=trace_id, fault="written after another kind of prompt")
         fault = self._why_unreadable(prompt, written)
@@ -326,6 +331,16 @@ class Measurer:
                 self._checked(float(teacher[begin:end].sum())) for begin, end in steps
             ),
         )
+
+    def _with_own_end(self, written: list[int], ids: Sequence[int]) -> list[int]:
+        """What the teacher wrote; where it ends a text with another token than the model, as a
+        chat model's teacher and a base do, with the model's end in that place.
+        """
+        end = self.tokenizer.eos_token_id
+        ends_otherwise = bool(written) and written[-1] != end and written[-1] in self._added
+        if not ends_otherwise or ids[-1:] != [end] or self._text(written) == self._text(ids):
+            return written
+        return [*written[:-1], end]
 
     def _text(self, ids: Sequence[int]) -> str:
         """What ids say, without the end of a text behind it."""

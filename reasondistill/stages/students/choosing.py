@@ -19,8 +19,10 @@ from reasondistill.config import StudentExamples
 from reasondistill.curation.difficulty import pass_rate
 from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
-from reasondistill.records import Example, Origin, Problem, Trace, Verdict
+from reasondistill.models.samplers import problem_and_sample
+from reasondistill.records import Example, Origin, Outcome, Problem, Trace, Verdict
 from reasondistill.runs import layout
+from reasondistill.runs.samples import counted_samples
 from reasondistill.runs.store import read_records
 from reasondistill.stages.students.job import StudentJob
 
@@ -128,7 +130,8 @@ class KnownFacts:
             problems = read_records(job.problems / layout.PROBLEMS, Problem)
             self._origins = {problem.id: problem.origin for problem in problems}
         if settings.min_pass_rate is not None or settings.max_pass_rate is not None:
-            self._rates = _pass_rates(_folder(job.verdicts, "verdicts") / layout.VERDICTS)
+            verdicts = _folder(job.verdicts, "verdicts") / layout.VERDICTS
+            self._rates = _pass_rates(verdicts, counted_samples(job.examples))
         temperatures = (settings.min_temperature, settings.max_temperature)
         if settings.teachers or temperatures != (None, None):
             path = _folder(job.traces, "traces") / layout.TRACES
@@ -160,9 +163,15 @@ def _folder(folder: Path | None, stage: str) -> Path:
     return folder
 
 
-def _pass_rates(path: Path) -> dict[str, float | None]:
-    """The teacher's pass rate on each problem; the verdicts of a problem stand together."""
+def _pass_rates(path: Path, samples: int | None) -> dict[str, float | None]:
+    """The teacher's pass rate on each problem, over its first `samples`; the verdicts of a problem
+    stand together.
+    """
     rates: dict[str, float | None] = {}
     for problem_id, group in groupby(read_records(path, Verdict), lambda one: one.problem_id):
-        rates[problem_id] = pass_rate(verdict.grade.outcome for verdict in group)
+        outcomes: list[Outcome] = []
+        for verdict in group:
+            if samples is None or problem_and_sample(verdict.trace_id)[1] < samples:
+                outcomes.append(verdict.grade.outcome)
+        rates[problem_id] = pass_rate(outcomes)
     return rates
