@@ -230,6 +230,8 @@ def _has_grown(source: Path, target: Path) -> bool:
 
 def _copy(source: Path, target: Path, copying: Path) -> None:
     """Verify a part, and make a copy of it that appears whole."""
+    # What a link leads to is no part of it, whatever a folder from elsewhere holds.
+    require_no_links_below(source)
     for stage in _stage_folders(source):
         folder = source / stage
         verify_files(folder, require_complete(folder))

@@ -12,9 +12,11 @@ TRL deals to steps by itself, and texts that a student writes while it is traine
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from reasondistill.errors import MissingDependencyError
@@ -50,8 +52,23 @@ class CountedRows:
         whole = epochs * self.total
         if not rest:
             return whole
-        order = _remembered_order(self.rows, seed, epochs)
-        return whole + sum(self.tokens[row] for row in order[: rest * self.batch])
+        steps_of_epoch = self._after_each_step(seed, epochs)
+        return whole + steps_of_epoch[rest - 1]
+
+    def _after_each_step(self, seed: int, epoch: int) -> list[int]:
+        """The tokens of one epoch after each of its steps."""
+        known = self._counted.get((seed, epoch))
+        if known is None:
+            order = order_of_epoch(self.rows, seed, epoch)
+            after_each_row = list(accumulate(self.tokens[row] for row in order))
+            ends = range(self.batch, self.rows + self.batch, self.batch)
+            known = [after_each_row[min(end, self.rows) - 1] for end in ends]
+            self._counted[seed, epoch] = known
+        return known
+
+    @cached_property
+    def _counted(self) -> dict[tuple[int, int], list[int]]:
+        return {}
 
     def mean_after(self, steps: int, seeds: Sequence[int]) -> float:
         """The same, averaged over trainings of these seeds."""
@@ -63,8 +80,11 @@ class CountedRows:
 
     def nearest_steps(self, tokens: float, seeds: Sequence[int]) -> int:
         """So many steps, one at least, that have nearest to this many tokens in the loss."""
-        guess = round(tokens / self.total * self.steps_of_epoch)
-        around = range(max(1, guess - 2), guess + 4)
+        # Steps differ in tokens, so that their mean is a poor guide; but the sum only grows.
+        whole = int(tokens // self.total) * self.steps_of_epoch
+        epoch = range(whole, whole + self.steps_of_epoch + 1)
+        first = whole + bisect_left(epoch, tokens, key=lambda steps: self.mean_after(steps, seeds))
+        around = (max(1, first - 1), max(1, first))
         return min(around, key=lambda steps: abs(self.mean_after(steps, seeds) - tokens))
 
     def rows_seen(self, steps: int) -> int:
@@ -75,11 +95,6 @@ class CountedRows:
         """How often this many steps go through all rows."""
         epochs, rest = divmod(steps, self.steps_of_epoch)
         return epochs + min(1.0, rest * self.batch / self.rows)
-
-
-@lru_cache(maxsize=256)
-def _remembered_order(count: int, seed: int, epoch: int) -> list[int]:
-    return order_of_epoch(count, seed, epoch)
 
 
 def count_rows(job: StudentJob, tokens: Path) -> CountedRows:
