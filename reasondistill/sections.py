@@ -214,7 +214,7 @@ def apply_override(
         raise ConfigError(f"{where} a key of more parts than {TOML_DEPTH}.")
     if not is_text:
         raise ConfigError(f"{where} not UTF-8 text.")
-    value = _override_value(text, f"{option} {shown}")
+    value = override_value(text, f"{option} {shown}")
     if kind is not None and value == "none" and _can_be_unset(kind, parts):
         value = None
     *parents, last = parts
@@ -257,7 +257,7 @@ def _can_be_unset(kind: type[BaseModel], parts: Sequence[str]) -> bool:
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
-def _override_value(text: str, where: str) -> Any:
+def override_value(text: str, where: str) -> Any:
     """A value on the command line: TOML, else the text itself. Raises ConfigError beyond the
     bounds.
     """

@@ -27,6 +27,7 @@ from reasondistill.cli.console import (
 )
 from reasondistill.cli.progress import TerminalWatcher
 from reasondistill.config import resources
+from reasondistill.errors import Interrupted, ReasonDistillError
 from reasondistill.runs.layout import FOLDERS, STAGES
 from reasondistill.secrets import cleaned
 
@@ -158,12 +159,10 @@ class Working:
 
     def planned(self) -> AblationRecord:
         """What the ablation is, as far as it is known now; nothing is made but tokenised rows."""
-        from reasondistill.pipeline.ablating.equal_tokens import equal_budget
-
         trainings = self._countable()
         budget = None
         if len(trainings) == len(self.ablation.runs):
-            budget = equal_budget(trainings, self._wanted_tokens())
+            budget = self._budget(trainings)
         return self._record(budget, trainings)
 
     def _countable(self) -> dict[str, Training]:
@@ -180,18 +179,29 @@ class Working:
                 trainings[one.name] = training_of(one)
         return trainings
 
-    def _wanted_tokens(self) -> int | None:
-        """The budget that was asked for, else the one that students were trained with already."""
+    def _budget(self, trainings: Mapping[str, Training]) -> Budget:
+        """The budget that was asked for, else the one that students were trained with already.
+        These keep their steps: more seeds have another mean, and would move them.
+        """
+        from reasondistill.pipeline.ablating.equal_tokens import equal_budget
         from reasondistill.pipeline.ablating.record import read_ablation
 
         before = read_ablation(self.ablation.folder)
-        if self.tokens is not None or before is None:
-            return self.tokens
+        if before is None or self.tokens not in (None, before.tokens):
+            return equal_budget(trainings, self.tokens)
+        known = {variant.name: variant.steps for variant in before.variants}
+        kept: dict[str, int] = {}
+        is_trained = False
         for one in self.ablation.runs:
             students = map(one.run.layout.student, one.variant.members)
             if any(student.path.exists() for student in students):
-                return before.tokens
-        return None
+                is_trained = True
+                steps = known.get(one.name)
+                if steps is not None:
+                    kept[one.name] = steps
+        if not is_trained:
+            return equal_budget(trainings, self.tokens)
+        return equal_budget(trainings, before.tokens, kept)
 
     def _record(self, budget: Budget | None, trainings: Mapping[str, Training]) -> AblationRecord:
         from reasondistill.pipeline.ablating.record import AblationRecord
@@ -230,7 +240,7 @@ class Working:
         from reasondistill.launch.exclusive import only_one
         from reasondistill.launch.launcher import launcher_of
         from reasondistill.pipeline.ablating import sharing
-        from reasondistill.pipeline.ablating.equal_tokens import equal_budget, training_of
+        from reasondistill.pipeline.ablating.equal_tokens import training_of
         from reasondistill.pipeline.ablating.results import finished
         from reasondistill.pipeline.ablating.wording import variants_table, write_ablation
         from reasondistill.pipeline.foreseeing import foresee_run
@@ -249,7 +259,7 @@ class Working:
             for one in runs:
                 say(f"[dim]{named(one.name)}: counting its tokens[/]")
                 trainings[one.name] = training_of(one)
-            budget = equal_budget(trainings, self._wanted_tokens())
+            budget = self._budget(trainings)
             for one in runs:  # students of another budget are refused before anything is written
                 foresee_run(one.whole(budget.steps[one.name]), ["students"])
             record = self._record(budget, trainings)
@@ -278,19 +288,35 @@ class Working:
     ) -> bool:
         """Do one thing of all variants, each after those from which it takes something over; False
         where jobs are left that nobody waits for.
+
+        Where one fails, the others go on, but for those that want something of it. Then raises the
+        first error.
         """
         left = list(self.ablation.runs)
+        failed: dict[str, ReasonDistillError] = {}
         while left:
             sent: list[Launcher] = []
             for one in tuple(left):
+                if one.name in failed:
+                    continue
                 names = {other.name for other in left}
-                state, launcher = self._one(what, one, work_of(one), parts, names)
+                try:
+                    state, launcher = self._one(what, one, work_of(one), parts, names)
+                except Interrupted:
+                    raise
+                except ReasonDistillError as error:
+                    say(f"[red]{named(one.name)} has failed ({what}).[/]")
+                    failed[one.name] = error
+                    continue
                 if state == "done":
                     left.remove(one)
                 elif state == "sent" and launcher is not None:
                     sent.append(launcher)
             if not left:
                 break
+            if failed and not (sent and self.wait):
+                _tell_failed(failed, [one.name for one in left], len(self.ablation.runs))
+                raise next(iter(failed.values()))
             if not self.wait:
                 waiting = ", ".join(one.name for one in left)
                 say(
@@ -340,6 +366,20 @@ class Working:
 
 
 # ---- printing ------------------------------------------------------------------------------------
+
+
+def _tell_failed(failed: Collection[str], left: Collection[str], of: int) -> None:
+    """Which variants failed, how far the others are, and the ways out."""
+    text = f"Failed: {', '.join(failed)}."
+    waiting = [name for name in left if name not in failed]
+    if waiting:
+        text += f" Wait for them: {', '.join(waiting)}."
+    if of > len(left):
+        text += " The others have done this."
+    say(
+        f"[yellow]{named(text)}[/] Nothing is compared. The same command goes on; without these "
+        "values in --vary it compares the rest."
+    )
 
 
 def print_plan(record: AblationRecord, folder: Path) -> None:

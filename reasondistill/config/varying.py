@@ -25,7 +25,7 @@ from reasondistill.config.pipeline import Pipeline, seed_name
 from reasondistill.config.students import CONTROLS, StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.methods.settings import CommonSettings, RolloutSettings
-from reasondistill.sections import VARY, is_place, nearest, short
+from reasondistill.sections import VARY, is_place, nearest, override_value, short
 
 # From the seeds of a value to those of the same value again, however many seeds there are.
 _SEEDS_APART = 1_000
@@ -39,9 +39,9 @@ _FIXED: tuple[tuple[str, str], ...] = (
     (r"name|about", "says what the run is called; each variant gets a name by itself"),
     (r"(evals|report)(\..*)?", "says how models are measured: all variants are measured alike"),
     (
-        r"verdicts\.policy",
+        r"verdicts(\.(policy|deadline_s|judge(\..*)?))?",
         "grades the answers of evals too: all variants are measured alike. `matrix` grades stored "
-        "answers by other rules",
+        "answers by other rules; verdicts.majority can be varied",
     ),
     (r"students(\.\d+)?", "holds all of a student: vary keys of it, such as students.0.method"),
     (r"students\.\d+\.name", "says what a student is called; each variant gets a name by itself"),
@@ -61,13 +61,15 @@ _FIXED: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the values that a key is given; `place` counts them. `again` counts equal values
-    before it: one that is tried twice tells what chance does.
+    """One of the values that a key is given; `place` counts them. `meaning` is the same for equal
+    values in other words; `again` counts those before it: one that is tried twice tells what chance
+    does.
     """
 
     key: str
     value: str
     place: int
+    meaning: str
     again: int = 0
 
     @property
@@ -171,6 +173,7 @@ def variants_of(
         variants.append(Variant(name, choices, _only(pipeline, place, name, seeds), seeds))
     for variant in variants:
         _require_full_length(path, variant.student)
+    _require_different(variants, pipelines)
     return Asked(pipelines[0].students[place].name, varied, tuple(variants))
 
 
@@ -198,9 +201,21 @@ def _choices(text: str) -> tuple[Choice, ...]:
     seen: Counter[str] = Counter()
     choices: list[Choice] = []
     for place, value in enumerate(values):
-        choices.append(Choice(key, value, place, seen[value]))
-        seen[value] += 1
+        meaning = _meaning(override_value(value, f"{VARY} {shown}"))
+        choices.append(Choice(key, value, place, meaning, seen[meaning]))
+        seen[meaning] += 1
     return tuple(choices)
+
+
+def _meaning(value: Any) -> str:
+    """The same for equal values, however they are written: 1 and 1.0, `"a"` and a."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_meaning, value))}]"
+    if isinstance(value, dict):
+        return repr({key: _meaning(value[key]) for key in sorted(value)})
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return repr(value)
 
 
 def split_values(text: str) -> list[str]:
@@ -208,14 +223,18 @@ def split_values(text: str) -> list[str]:
 
     >>> split_values('["correct"],["correct", "wrong"]')
     ['["correct"]', '["correct", "wrong"]']
+    >>> split_values("don't,do")
+    ["don't", 'do']
     """
     parts, depth, quote = [""], 0, ""
+    is_escaped = False
     for sign in text:
         if quote:
-            if sign == quote:
+            if sign == quote and not is_escaped:
                 quote = ""
-        elif sign in "\"'":
-            quote = sign
+            is_escaped = sign == "\\" and quote == '"' and not is_escaped
+        elif sign in "\"'" and (depth or not parts[-1].strip()):
+            quote = sign  # amid a word it is an apostrophe
         elif sign in "[{":
             depth += 1
         elif sign in "]}":
@@ -237,6 +256,17 @@ def _require_different_keys(varied: Iterable[Sequence[Choice]]) -> None:
             if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
                 raise ConfigError(
                     f"{VARY} {short(key)}: varied twice. Name all its values in one {VARY}."
+                )
+
+
+def _require_different(variants: Sequence[Variant], pipelines: Sequence[Pipeline]) -> None:
+    """Raise ConfigError where two variants would train the same students with the same seeds."""
+    for place, variant in enumerate(variants):
+        for other, earlier in zip(variants[:place], pipelines, strict=False):
+            if earlier == pipelines[place] and other.seeds == variant.seeds:
+                raise ConfigError(
+                    f"{VARY}: {variant.label} and {other.label} are the same setting. Write them "
+                    "alike to see what chance does: the second is then trained with other seeds."
                 )
 
 

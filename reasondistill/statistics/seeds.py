@@ -11,12 +11,13 @@ problems, samples and seeds.
 `paired_difference` over the samples of all seeds side by side is right about the models that were
 trained, and wrong about the recipe: another seed makes another model. In simulations of two equal
 recipes whose seeds differ by a standard deviation of 2.7 points (300 problems × 4 samples, 3 seeds)
-it calls one of them better 39 times of 100; this interval does so 6 times.
+it calls one of them better 47 times of 100; this interval does so 5 times.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -47,18 +48,19 @@ _LEAST_P = 1e-15
 # A difference that takes more problems than this is none for anybody's purposes.
 MOST_PROBLEMS = 1_000_000
 _LARGE = 10_000
+_MOST_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
 class SeedVariance:
     """What the draw of seeds adds to the variance of a difference. `total` is the variance that the
     means of the seeds have among each other; `own` is what of it their problems and samples do not
-    explain. `freedom` are the degrees of freedom of `total`.
+    explain. `freedom` are the degrees of freedom of `total`, few where one recipe has most of it.
     """
 
     total: float
     own: float
-    freedom: int
+    freedom: float
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,10 @@ def seeded_difference(
     by the root of the sum of squares (MOVER: Zou & Donner 2008, Stat Med 27:1693), with Student's t
     of Satterthwaite's degrees of freedom (1946, Biometrics Bull 2:110); the p-value is the exact
     one made larger in the same way, and about 0 both agree. Simulated with two equal recipes (100
-    and 300 problems, 1 and 4 samples, seeds that differ by 0 to 7 points): 3 to 4 % false alarms
-    where seeds make no difference, at most 6 % with three seeds and more, 7 % with two, where
-    `paired_difference` has up to 70 %. With one seed the result is that of `paired_difference`.
+    problems × 1 sample and 300 × 4, seeds that differ by 0 to 8 points): 3 to 4 % false alarms
+    where seeds make no difference, 4 to 6 % with three seeds and 5 to 7 % with two where they do,
+    and where those of one recipe alone differ 5 to 7 % with three and more, 10 % with two;
+    `paired_difference` has up to 64 %. With one seed the result is that of `paired_difference`.
 
     Raises ValueError for sheets of different shapes, and without any.
     """
@@ -144,10 +147,11 @@ def seed_variance(ours: Sequence[Seeds], theirs: Sequence[Seeds]) -> SeedVarianc
     cells of a side, both sides added up. Of that the noise of samples, and what a seed does to
     single problems, stand in the variance over problems already: the interaction of problems and
     seeds of a two-way layout is taken off, not below 0 (Cameron, Gelbach & Miller 2011, J Bus Econ
-    Stat 29:238, count two clusters so). All 0 with one seed.
+    Stat 29:238, count two clusters so). All 0 with one seed. Seeds of one recipe may be farther
+    apart than those of the other, so that the degrees of freedom are Welch's (1947, Biometrika
+    34:28).
     """
-    total = explained = 0.0
-    freedom = 0
+    total = explained = squares = 0.0
     for side in (ours, theirs):
         for cell in side:
             rates = np.stack([sheet.mean(axis=1) for sheet in cell], axis=1)  # (problems, seeds)
@@ -156,12 +160,16 @@ def seed_variance(ours: Sequence[Seeds], theirs: Sequence[Seeds]) -> SeedVarianc
                 continue
             means = rates.mean(axis=0)
             weight = 1 / (seeds * len(side) ** 2)
-            total += weight * float(means.var(ddof=1))
-            freedom += seeds - 1
+            part = weight * float(means.var(ddof=1))
+            total += part
+            squares += part**2 / (seeds - 1)
             if n > 1:
                 rest = rates - rates.mean(axis=1, keepdims=True) - means + rates.mean()
                 interaction = float((rest**2).sum()) / ((n - 1) * (seeds - 1))
                 explained += weight * interaction / n
+    freedom = 0.0
+    if squares > 0:
+        freedom = total**2 / squares
     return SeedVariance(total, max(0.0, total - explained), freedom)
 
 
@@ -211,44 +219,63 @@ class NeededSize:
 
 
 def needed_size(
-    gap: SeededEstimate, ours: Sequence[Seeds], theirs: Sequence[Seeds], *, chance: float = 0.8
+    gap: SeededEstimate,
+    ours: Sequence[Seeds],
+    theirs: Sequence[Seeds],
+    *,
+    chance: float = 0.8,
+    level: float = LEVEL,
 ) -> NeededSize:
     """What it would take to show `gap`, and what its own size shows, for models like these
-    (`estimate_population`; `needed_problems` and `smallest_effect` say the rest).
+    (`estimate_population`; `needed_problems` and `smallest_effect` say the rest). Of several
+    comparisons `level` is what one of them has to pass.
 
     Where seeds differ, half of the variance that may be left is theirs: more problems take nothing
-    off it. A rough guide: the population is estimated from the same samples, and the number of
-    seeds goes by the normal distribution.
+    off it. A rough guide: the population is estimated from the same samples.
     """
-    from scipy import special
-
     population = estimate_population(_side_by_side(ours), _side_by_side(theirs))
     samples = gap.k * gap.seeds * len(ours)
-    reach = normal_quantile(LEVEL) + float(special.ndtri(chance))
-    smallest = smallest_effect(gap.n, samples, population, chance=chance)
+    smallest = smallest_effect(gap.n, samples, population, chance=chance, level=level)
     if smallest is not None and gap.variance.own > 0:
+        reach = _reach(gap, gap.seeds, chance, level)
         smallest = math.hypot(smallest, reach * math.sqrt(gap.variance.own))
         if population.base + smallest > 1:
             smallest = None
     effect, seeds = gap.mean, gap.seeds
     if gap.variance.own > 0 and effect != 0:
-        allowed = (effect / reach) ** 2 / 2
         effect /= math.sqrt(2)
-        seeds = max(seeds, math.ceil(gap.seeds * gap.variance.own / allowed))
-    return NeededSize(_problems_for(effect, samples, population, chance), seeds, smallest)
+
+        def is_enough(seeds: int) -> bool:
+            deviation = math.sqrt(gap.seeds * gap.variance.own / seeds)
+            return _reach(gap, seeds, chance, level) * deviation <= abs(effect)
+
+        numbers = range(seeds, _MOST_SEEDS)
+        seeds += bisect_left(numbers, True, key=is_enough)
+    problems = _problems_for(effect, samples, population, chance, level)
+    return NeededSize(problems, seeds, smallest)
 
 
-def _problems_for(effect: float, samples: int, population: Population, chance: float) -> int | None:
+def _reach(gap: SeededEstimate, seeds: int, chance: float, level: float) -> float:
+    """How many standard deviations of so many seeds show a difference with this chance."""
+    from scipy import special
+
+    freedom = max(1.0, gap.variance.freedom) * (seeds - 1) / (gap.seeds - 1)
+    return float(special.stdtrit(freedom, (1 + level) / 2) + special.ndtri(chance))
+
+
+def _problems_for(
+    effect: float, samples: int, population: Population, chance: float, level: float
+) -> int | None:
     """None where a million problems do not do, or nothing was seen."""
     from scipy import special
 
     if effect == 0 or not 0 <= population.base + effect <= 1:
         return None
     # The exact number takes minutes where it is large, and then it is all but this one.
-    reach = normal_quantile(LEVEL) + float(special.ndtri(chance))
+    reach = normal_quantile(level) + float(special.ndtri(chance))
     about = (reach / effect) ** 2 * difference_variance(samples, effect, population)
     if about > MOST_PROBLEMS:
         return None
     if about > _LARGE:
         return math.ceil(about)
-    return needed_problems(effect, samples, population, chance=chance)
+    return needed_problems(effect, samples, population, chance=chance, level=level)

@@ -91,6 +91,29 @@ def test_an_equal_value_again_is_another_variant_with_other_seeds(file: Path) ->
     assert [variant.seeds for variant in both.variants] == [(7, 8), (7, 8), (1007, 1008)]
 
 
+def test_an_equal_value_in_other_words_is_the_same_value_again(file: Path) -> None:
+    """With the same seeds it would be the same student twice, and a difference of exactly 0."""
+    for vary in (
+        "examples.k=1,1.0",
+        'examples.outcomes=["correct"],[ "correct" ]',
+        'traces.prompt=question,"question"',
+        "examples.filters={language = {most = 1}},{language={most=1.0}}",
+    ):
+        first, again = variants_of(file, [vary], count=2).variants
+        assert (first.seeds, again.seeds) == ((7, 8), (1007, 1008)), vary
+        assert again.label.endswith("(again)") and again.name.endswith(".again1")
+    for vary in ("traces.temperature=0,1", "examples.k=1,10", "traces.prompt=question,think"):
+        first, other = variants_of(file, [vary], count=2).variants
+        assert first.seeds == other.seeds, vary
+
+
+def test_quotes_are_those_of_toml_and_an_apostrophe_is_none() -> None:
+    assert split_values(r'"a\",b","c"') == [r'"a\",b"', '"c"']
+    assert split_values(r'"a\\","b,c"') == [r'"a\\"', '"b,c"']
+    assert split_values(r"'a\','b,c'") == [r"'a\'", "'b,c'"]
+    assert split_values("it's.toml,x") == ["it's.toml", "x"]
+
+
 def test_values_with_commas_of_their_own_stay_whole(file: Path) -> None:
     text = '["correct"],["correct", "wrong"],{a = 1, b = "x,y"},plain'
     whole = ['["correct"]', '["correct", "wrong"]', '{a = 1, b = "x,y"}', "plain"]
@@ -114,6 +137,7 @@ def test_values_with_commas_of_their_own_stay_whole(file: Path) -> None:
         (["examples.k=1,"], r"--vary examples.k=1,: want key=value,value"),
         (["examples.kk=1,2"], r"--vary examples.kk: unknown key. Did you mean k\?"),
         (["examples.k=1,0"], r"--vary examples.k: .*greater than or equal to 1"),
+        (["students.1.bf16=true,True"], "are the same setting. Write them alike"),
         (["students.9.method=sft,kd"], r"--vary students.9.method=sft: 9 is no place in a list"),
         (["traces.n.deep=1,2"], r"--vary traces.n.deep=1: n is a value, not a section"),
         (["students.1.method=kd,nonsense"], r"--vary students.1.method: 'nonsense' unknown"),
@@ -123,6 +147,9 @@ def test_values_with_commas_of_their_own_stay_whole(file: Path) -> None:
             ["verdicts.policy=default,strict"],
             r"--vary verdicts.policy: grades the answers of evals",
         ),
+        (["verdicts={policy='default'},{policy='strict'}"], r"--vary verdicts: grades the answers"),
+        (["verdicts.deadline_s=1,2"], r"--vary verdicts.deadline_s: grades the answers of evals"),
+        (["verdicts.judge.model=a,b"], r"--vary verdicts.judge.model: grades the answers of evals"),
         (["students=[],[]"], r"--vary students: holds all of a student"),
         (["students.1.epochs=1,2"], r"--vary students.1.epochs: says how long is trained"),
         (["students.1.seed=1,2"], r"--vary students.1.seed: .*--seeds"),

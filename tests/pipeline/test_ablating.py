@@ -5,7 +5,9 @@ answers of the students alone are drawn: an engine takes longer to start than al
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,7 +19,7 @@ from tiny_model import make_tokenizer
 from typer.testing import CliRunner
 
 from reasondistill.cli.entry import app
-from reasondistill.errors import ConfigError, DriftError, Interrupted
+from reasondistill.errors import ConfigError, DataError, DriftError, Interrupted, StageError
 from reasondistill.launch import launcher as launchers
 from reasondistill.launch.launcher import JobState, Launcher, Watcher
 from reasondistill.models.prompts import load_prompt
@@ -96,6 +98,7 @@ class InThisProcess(Launcher):
     kind = "in-this-process"
     done: ClassVar[list[str]] = []
     stops_at: ClassVar[str] = ""
+    fails_at: ClassVar[str] = ""
 
     def shares_engine_process(self) -> bool:
         return True
@@ -106,6 +109,8 @@ class InThisProcess(Launcher):
             name = f"{self.run.folder.name}/{task.name}"
             if name == self.stops_at:
                 raise Interrupted("stopped")
+            if name == self.fails_at:
+                raise StageError("diverged")
             self.done.append(name)
             with StopSignal() as stop:
                 if task.stage == "evals":
@@ -197,6 +202,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(Elsewhere, "sent", {})
     monkeypatch.setattr(InThisProcess, "done", [])
     monkeypatch.setattr(InThisProcess, "stops_at", "")
+    monkeypatch.setattr(InThisProcess, "fails_at", "")
     return tmp_path
 
 
@@ -218,6 +224,8 @@ def weights(*parts: str) -> bytes:
     return Path("runs", "small-ablate", *parts, "model", "model.safetensors").read_bytes()
 
 
+# At which one seed takes other steps than three, of rows of 10 to 130 tokens.
+TOKENS = "60525"
 OUTCOMES = 'examples.outcomes=["correct"],["correct", "wrong"]'
 
 
@@ -309,6 +317,84 @@ def test_what_a_student_goes_on_from_is_trained_once(place: Path) -> None:
         Path("runs/small-ablate", other, "5-students/more-seed0/student.json").read_bytes()
     )
     assert made.figures is not None and made.figures.steps == ablation().variants[1].steps
+
+
+def test_a_sentence_says_where_students_go_on_from_more_or_less(place: Path) -> None:
+    (place / "small.toml").write_text(FILE + GOES_ON)
+    ablate("--vary", OUTCOMES, "--seeds", "1", "--tokens", "200")
+    few, many = ablation().variants
+    assert many.tokens_before > 1.9 * few.tokens_before > 0
+    (rule,) = ablation().rules
+    assert rule.before_apart == pytest.approx(0.5, abs=0.03)
+    assert "Not at equal tokens from the beginning" in rule.sentence
+
+
+def test_where_one_variant_fails_the_others_go_on(place: Path) -> None:
+    """Of three the middle one cannot be trained; the command without it compares the others."""
+    rates = "students.0.learning_rate=1e-5,{}1e-3"
+    arguments = ["--seeds", "1", "--tokens", "200"]
+    command = ["ablate", "small.toml", "--on", "here.toml", *arguments]
+    InThisProcess.fails_at = "learning_rate-1e-4/students:tiny-seed0"
+    result = CliRunner().invoke(app, [*command, "--vary", rates.format("1e-4,")])
+    assert isinstance(result.exception, StageError) and "diverged" in str(result.exception)
+    assert "Failed: learning_rate-1e-4. The others have done this." in result.output
+    assert "learning_rate-1e-3/report" in InThisProcess.done
+    done = list(InThisProcess.done)
+    ablate("--vary", rates.format(""), *arguments)
+    assert ablation().state == "measured" and InThisProcess.done == done
+    # What all need of the first is not tried by each of them again.
+    InThisProcess.fails_at = "learning_rate-1e-5/problems"
+    result = CliRunner().invoke(app, [*command, "--name", "anew", "--vary", rates.format("")])
+    assert "Wait for them: learning_rate-1e-3." in result.output and InThisProcess.done == done
+
+
+def test_what_a_link_leads_to_is_not_taken_over(place: Path) -> None:
+    arguments = ["--vary", OUTCOMES, "--seeds", "1"]
+    InThisProcess.stops_at = "outcomes-correct/examples"
+    with pytest.raises(Interrupted):
+        ablate(*arguments)
+    (place / "own").mkdir()
+    (place / "own" / "key.txt").write_text("mine")
+    stranger = Path("runs/small-ablate/outcomes-correct/2-traces")
+    (stranger / "shards").symlink_to(place / "own")
+    InThisProcess.stops_at = "outcomes-correct-wrong/examples"
+    with pytest.raises(StageError, match="link"):
+        ablate(*arguments)
+    (stranger / "shards").unlink()
+    (stranger / "key.txt").symlink_to(place / "own" / "key.txt")
+    os.mkfifo(stranger / "pipe")
+    with pytest.raises(Interrupted):
+        ablate(*arguments)
+    copied = Path("runs/small-ablate/outcomes-correct-wrong/2-traces")
+    assert (copied / "traces.jsonl").read_bytes() == (stranger / "traces.jsonl").read_bytes()
+    assert not list(copied.rglob("key.txt")) and not (copied / "pipe").exists()
+
+
+def test_more_seeds_leave_the_steps_of_trained_students_as_they_are(place: Path) -> None:
+    """Rows of 10 to 130 tokens: three seeds have another mean after so many steps than one has."""
+    script = [
+        {"question": f"What is {i} + {i}?", "text": f"{' so' * 3 * i} \\boxed{{{2 * i}}}"}
+        for i in range(20)
+    ]
+    (place / "script.jsonl").write_text("".join(json.dumps(row) + "\n" for row in script))
+    rates = ["--vary", "students.0.learning_rate=1e-5,1e-3", "--tokens", TOKENS]
+
+    def steps(seeds: int) -> list[int | None]:
+        told = json.loads(ablate(*rates, "--seeds", str(seeds), "--dry-run", "--json"))
+        return [variant.steps for variant in AblationRecord.model_validate(told).variants]
+
+    InThisProcess.stops_at = "learning_rate-1e-5/students:tiny-seed0"
+    with pytest.raises(Interrupted):
+        ablate(*rates, "--seeds", "1")
+    one, three = steps(1), steps(3)
+    assert one != three
+    for name in ("learning_rate-1e-5", "learning_rate-1e-3"):
+        Path("runs/small-ablate", name, "5-students/tiny-seed0").mkdir(parents=True)
+    assert steps(3) == one
+    record = Path("runs/small-ablate/ablation.json")
+    record.write_text(re.sub(r'"steps": ?\d+', '"steps": 0', record.read_text()))
+    with pytest.raises(DataError, match=r"ablation\.json"):
+        steps(3)
 
 
 def test_jobs_that_go_on_by_themselves_are_sent_as_soon_as_what_they_need_is_there(

@@ -103,7 +103,7 @@ def test_a_value_is_compared_with_the_first_over_all_values_of_the_other_keys(
     [
         ("problems.limit=5,6", []),
         ("traces.temperature=0.6,1.0", ["problems"]),
-        ("verdicts.deadline_s=1,2", []),
+        ("verdicts.majority=0.5,0.6", []),
         ("examples.k=1,2", ["problems", "traces", "verdicts"]),
         ("examples.prompt=question,think", ["problems", "traces", "verdicts"]),
         ("students.0.learning_rate=1e-5,1e-4", ["problems", "traces", "verdicts", "examples"]),
@@ -143,6 +143,10 @@ def test_models_are_compared_on_what_all_of_them_have_answered() -> None:
             "(p = 0.0234, Holm over 2 comparisons).",
         ),
         ({"word": "hurts", "p_adjusted": 0.0}, "hurts: .*p < 0.0001, Holm"),
+        (
+            {"before_apart": 0.5},
+            r"comparisons\). Not at equal tokens from the beginning: .* one has 50.0 % fewer",
+        ),
         ({"is_again": True}, "helps: .*Both values are equal: this is chance"),
         (
             {"word": "cannot be told"},

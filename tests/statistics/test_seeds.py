@@ -45,7 +45,16 @@ def test_the_variance_of_seeds_is_that_of_their_means_less_what_problems_explain
     found = seed_variance([ours], [theirs])
     # The interaction of theirs is (4 · ¼) / (1 · 1) = 1, over 2 problems and 2 seeds ¼: it takes
     # off all that the seeds of ours have, since both sides are counted together.
-    assert found.total == pytest.approx(0.25) and found.own == 0.0 and found.freedom == 2
+    assert found.total == pytest.approx(0.25) and found.own == 0.0 and found.freedom == 1
+
+
+def test_the_degrees_of_freedom_are_those_of_the_recipe_whose_seeds_differ() -> None:
+    """Two sides as variable as each other: twice two. One alone: two."""
+    apart, alike = sheets(0.2, 0.5, 0.8), sheets(0.5, 0.5, 0.5)
+    assert seed_variance([apart], [apart]).freedom == pytest.approx(4)
+    assert seed_variance([apart], [alike]).freedom == pytest.approx(2)
+    assert seed_variance([alike], [apart, alike]).freedom == pytest.approx(2)
+    assert seed_variance([alike], [alike]).freedom == 0
 
 
 def test_seeds_that_differ_widen_the_interval_and_raise_the_p_value() -> None:
@@ -112,6 +121,39 @@ def test_equal_recipes_whose_seeds_differ_are_seldom_told_apart() -> None:
         alarms += gap.p_value <= 0.05
         alone += gap.of_these_models.p_value <= 0.05
     assert alarms <= 17 < 30 < alone
+
+
+def test_a_recipe_whose_seeds_alone_differ_is_seldom_told_from_a_steady_one() -> None:
+    """As above, but all of the spread is ours. With the degrees of freedom of both it is 25 of 200
+    and more.
+    """
+    dice = np.random.default_rng(11)
+    alarms = 0
+    for _ in range(200):
+        problems = dice.normal(0, 1.5, (100, 1))
+        sides: list[list[np.ndarray]] = []
+        for spread in (0.8, 0.0):
+            logits = problems + dice.normal(0, spread, (1, 3))
+            solved = dice.random((100, 3)) < 1 / (1 + np.exp(-logits))
+            sides.append([solved[:, [seed]] for seed in range(3)])
+        alarms += seeded_difference([sides[0]], [sides[1]]).p_value <= 0.05
+    assert alarms <= 20
+
+
+def test_what_cannot_be_told_takes_more_than_is_at_hand() -> None:
+    """Not fewer problems and as many seeds: that is what has just not told it."""
+    ours, theirs = sheets(0.9, 0.7, problems=200), sheets(0.55, 0.54, problems=200)
+    gap = seeded_difference([ours], [theirs])
+    assert verdict_word(gap) == "tied" and gap.variance.own > 0
+    assert needed_size(gap, [ours], [theirs]).seeds > 2
+    # And of twenty comparisons one takes more than if it stood alone.
+    dice = np.random.default_rng(4)
+    ours, theirs = ([dice.random((300, 4)) < rate] for rate in (0.55, 0.5))
+    gap = seeded_difference([ours], [theirs])
+    alone = needed_size(gap, [ours], [theirs])
+    among = needed_size(gap, [ours], [theirs], level=1 - 0.05 / 20)
+    assert alone.problems and among.problems and among.problems > 1.5 * alone.problems
+    assert alone.smallest and among.smallest and among.smallest > alone.smallest
 
 
 def test_what_it_would_take_counts_problems_and_where_they_differ_seeds() -> None:

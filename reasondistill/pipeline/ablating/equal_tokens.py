@@ -72,9 +72,14 @@ def training_of(run: VariantRun) -> Training:
     return Training(rows, run.variant.seeds, run.variant.student)
 
 
-def equal_budget(trainings: Mapping[str, Training], tokens: int | None = None) -> Budget:
+def equal_budget(
+    trainings: Mapping[str, Training],
+    tokens: int | None = None,
+    kept: Mapping[str, int] | None = None,
+) -> Budget:
     """Steps for each variant such that the tokens in the loss of all of them differ by 1 % at most:
-    so many `tokens`, or the fewest that any of them would have by itself, or a little less.
+    so many `tokens`, or the fewest that any of them would have by itself, or a little less. Of
+    those in `kept` the steps are given.
 
     Raises ConfigError, naming the coarsest of the trainings, where whole batches do not allow it.
     """
@@ -86,17 +91,20 @@ def equal_budget(trainings: Mapping[str, Training], tokens: int | None = None) -
         wanted = [round(most * (1 - part / _PARTS)) for part in parts]
         words = f"{most:,.0f} tokens, the fewest that one of them has by itself"
     for some in wanted:
-        budget = _budget(trainings, some)
+        budget = _budget(trainings, some, kept or {})
         if budget.spread <= TOLERANCE:
             return budget
-    raise ConfigError(_refusal(_budget(trainings, wanted[0]), trainings, words))
+    raise ConfigError(_refusal(_budget(trainings, wanted[0], kept or {}), trainings, words))
 
 
-def _budget(trainings: Mapping[str, Training], tokens: int) -> Budget:
+def _budget(trainings: Mapping[str, Training], tokens: int, kept: Mapping[str, int]) -> Budget:
     steps: dict[str, int] = {}
     every: list[int] = []
     for name, training in trainings.items():
-        steps[name] = training.rows.nearest_steps(tokens, training.seeds)
+        if name in kept:
+            steps[name] = kept[name]
+        else:
+            steps[name] = training.rows.nearest_steps(tokens, training.seeds)
         every += training.tokens(steps[name]).values()
     return Budget(tokens, steps, max(every) / min(every) - 1)
 

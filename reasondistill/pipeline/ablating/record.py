@@ -9,14 +9,16 @@ It holds no time and no path of the machine: the same ablation gives the same fi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from reasondistill.errors import DataError
 from reasondistill.records import Int64, Record
 from reasondistill.runs.store import read_guarded
 
+# One at least.
+Count = Annotated[int, Field(gt=0, lt=1 << 63)]
 ABLATION = "ablation.json"
 ABLATION_MARKDOWN = "ablation.md"
 
@@ -37,7 +39,8 @@ class VariantScore(Record):
 
 class VariantRecord(Record):
     """A variant. `loss_tokens` has the tokens in the loss by the name of the student of each seed;
-    where `is_exact` they are known before it is trained. `rows` are the different rows that are
+    where `is_exact` they are known before it is trained. `tokens_before` are those of the students
+    that it goes on from, as they were trained. `rows` are the different rows that are
     learnt from, `of_rows` all that there are; `epochs` is how often training goes through all.
     `teacher_tokens` is what teachers wrote for it, whether it was used or not. `taken` says of each
     folder of the run which variant made it, where that is another one.
@@ -49,12 +52,13 @@ class VariantRecord(Record):
     student: str
     method: str
     seeds: tuple[Int64, ...]
-    steps: Int64 | None = None
+    steps: Count | None = None
     epochs: float | None = None
     rows: Int64 | None = None
     of_rows: Int64 | None = None
     loss_tokens: dict[str, Int64] = {}
     is_exact: bool = True
+    tokens_before: Int64 = 0
     teacher_tokens: Int64 | None = None
     taken: dict[str, str] = {}
     scores: tuple[VariantScore, ...] = ()
@@ -73,8 +77,8 @@ class RuleRecord(Record):
     beyond what their samples explain. `needed_problems` (None: more than a million) with
     `needed_seeds` would show a difference of the size that was seen; this size shows `smallest`.
     `is_again` says that both values are equal. `tokens_apart` is how far the tokens in the loss of
-    these trainings are apart, as a share; `left_out` counts problems that one of them has not
-    answered.
+    these trainings are apart, as a share; `before_apart` the same of the students that they go on
+    from, as a share of the larger. `left_out` counts problems that one of them has not answered.
     """
 
     rule: str
@@ -98,6 +102,7 @@ class RuleRecord(Record):
     model_p_value: float
     seed_deviation: float | None
     tokens_apart: float
+    before_apart: float = 0.0
     needed_problems: Int64 | None = None
     needed_seeds: Int64 | None = None
     smallest: float | None = None
@@ -111,7 +116,7 @@ class AblationRecord(Record):
     file: str
     vary: tuple[str, ...]
     student: str
-    tokens: Int64 | None
+    tokens: Count | None
     state: Literal["planned", "measured"]
     variants: tuple[VariantRecord, ...]
     rules: tuple[RuleRecord, ...] = ()

@@ -17,6 +17,7 @@ from itertools import chain
 import numpy as np
 
 from reasondistill import statistics
+from reasondistill.config.pipeline import seed_name
 from reasondistill.config.varying import Choice, writes_itself
 from reasondistill.errors import StageError
 from reasondistill.pipeline.ablating import wording
@@ -129,7 +130,26 @@ def measured(run: VariantRun, record: VariantRecord) -> VariantRecord:
                 seeds={sheet.model: float(sheet.correct.mean()) for sheet in sheets},
             )
         )
-    return record.model_copy(update={"loss_tokens": tokens, "scores": tuple(scores)})
+    return record.model_copy(
+        update={
+            "loss_tokens": tokens,
+            "tokens_before": tokens_before(run),
+            "scores": tuple(scores),
+        }
+    )
+
+
+def tokens_before(run: VariantRun) -> int:
+    """Tokens in the loss of the students that the compared one goes on from, as their trainings
+    recorded them, averaged over the seeds of each.
+    """
+    total = 0.0
+    for student in run.variant.pipeline.students[:-1]:
+        names = [seed_name(student.name, seed) for seed in student.seeds] or [student.name]
+        for name in names:
+            figures = require_complete(run.run.layout.student(name).path).figures
+            total += figures.get("loss_tokens", 0) / len(names)
+    return round(total)
 
 
 def sheets_of(run: VariantRun) -> dict[str, list[Sheet]]:
@@ -194,11 +214,14 @@ def compare(ablation: Ablation, variants: Mapping[str, VariantRecord]) -> list[R
     """Every rule on every benchmark; the words are those of the adjusted p-values."""
     sheets = {run.name: sheets_of(run) for run in ablation.runs}
     rows: list[RuleRecord] = []
-    for rule in rules_of(ablation):
-        for benchmark in sheets[ablation.runs[0].name]:
+    rules, names = list(rules_of(ablation)), list(sheets[ablation.runs[0].name])
+    # What the least p-value has to pass by Holm's method.
+    level = 1 - (1 - statistics.LEVEL) / (len(rules) * len(names))
+    for rule in rules:
+        for benchmark in names:
             ours = [sheets[run.name][benchmark] for run in rule.ours]
             theirs = [sheets[run.name][benchmark] for run in rule.theirs]
-            rows.append(_compared(rule, benchmark, ours, theirs, variants))
+            rows.append(_compared(rule, benchmark, ours, theirs, variants, level))
     adjusted = statistics.holm([row.p_value for row in rows]).tolist()
     finished: list[RuleRecord] = []
     for row, p_value in zip(rows, adjusted, strict=True):
@@ -227,6 +250,7 @@ def _compared(
     ours: Sequence[Sequence[Sheet]],
     theirs: Sequence[Sequence[Sheet]],
     variants: Mapping[str, VariantRecord],
+    level: float,
 ) -> RuleRecord:
     """One comparison, before it is known among how many it stands."""
     every = list(chain(*ours, *theirs))
@@ -236,15 +260,17 @@ def _compared(
     their_cells = _cells(theirs, problems)
     gap = statistics.seeded_difference(our_cells, their_cells)
     tokens: list[int] = []
+    before: list[int] = []
     for run in (*rule.ours, *rule.theirs):
         tokens += variants[run.name].loss_tokens.values()
+        before.append(variants[run.name].tokens_before)
     row = RuleRecord(
         rule=rule.choice.label,
         baseline=rule.baseline.label,
         variants=tuple(run.name for run in rule.ours),
         against=tuple(run.name for run in rule.theirs),
         benchmark=benchmark,
-        is_again=rule.choice.value == rule.baseline.value,
+        is_again=rule.choice.meaning == rule.baseline.meaning,
         word="cannot be told",
         mean=gap.mean,
         low=gap.low,
@@ -260,11 +286,12 @@ def _compared(
         model_p_value=gap.of_these_models.p_value,
         seed_deviation=gap.deviation,
         tokens_apart=max(tokens) / min(tokens) - 1,
+        before_apart=(max(before) - min(before)) / max(1, *before),
         sentence="",
     )
     if gap.n < 2:
         return row
-    size = statistics.needed_size(gap, our_cells, their_cells)
+    size = statistics.needed_size(gap, our_cells, their_cells, level=level)
     return row.model_copy(
         update={
             "needed_problems": size.problems,

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import stat
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -230,12 +232,19 @@ def _has_grown(source: Path, target: Path) -> bool:
 
 def _copy(source: Path, target: Path, copying: Path) -> None:
     """Verify a part, and make a copy of it that appears whole."""
+    # What a link leads to is no part of it, whatever a folder from elsewhere holds.
+    require_no_links_below(source)
+    verified: set[Path] = set()
     for stage in _stage_folders(source):
         folder = source / stage
-        verify_files(folder, require_complete(folder))
+        manifest = require_complete(folder)
+        verify_files(folder, manifest)
+        verified |= {folder / name for name in manifest.files}
     with disk_errors(target):
         shutil.rmtree(copying, ignore_errors=True)
-        shutil.copytree(source, copying, ignore=_left_out, copy_function=_link_or_copy)
+        shutil.copytree(
+            source, copying, ignore=partial(_left_out, verified), copy_function=_link_or_copy
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             require_no_links_below(target)
@@ -243,10 +252,19 @@ def _copy(source: Path, target: Path, copying: Path) -> None:
         os.replace(copying, target)
 
 
-def _left_out(folder: str, names: list[str]) -> set[str]:
-    """What only a process at work reads, and what is true of one copy alone."""
+def _left_out(verified: Container[Path], folder: str, names: list[str]) -> set[str]:
+    """What only a process at work reads, what is true of one copy alone, and links, pipes and such
+    that nobody has verified.
+    """
     left = {name for name in names if name in AT_WORK or name.endswith(".tmp")}
-    return left | {name for name in names if name == ".times.json"}
+    left |= {name for name in names if name == ".times.json"}
+    for name in names:
+        path = Path(folder, name)
+        mode = path.lstat().st_mode
+        is_plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+        if not is_plain and path not in verified:
+            left.add(name)
+    return left
 
 
 def _link_or_copy(source: str, target: str) -> str:

@@ -5,10 +5,12 @@ with.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from reasondistill.config.varying import Variant
 from reasondistill.markdown import inline
+from reasondistill.pipeline.ablating.equal_tokens import TOLERANCE
 from reasondistill.pipeline.ablating.record import (
     ABLATION,
     ABLATION_MARKDOWN,
@@ -59,10 +61,20 @@ def sentence(row: RuleRecord, *, comparisons: int) -> str:
         told = f"{row.rule} {row.word}: {gap} against {over} ({_p(row, comparisons)})."
         if row.is_again:
             told += " Both values are equal: this is chance, or what other seeds do."
-        return told
+        return f"{told}{_start(row)}"
     size = f"{_some(row.n, 'problem')} × {_some(row.k, 'sample')} × {_some(row.seeds, 'seed')}"
     found = f"{row.rule} cannot be told from {over} at this size: {gap} with {size}."
-    return f"{found} {needed(row)}".rstrip()
+    return f"{found} {needed(row)}".rstrip() + _start(row)
+
+
+def _start(row: RuleRecord) -> str:
+    """Where more was learnt before by one side than by the other: how much, else nothing."""
+    if row.before_apart <= TOLERANCE:
+        return ""
+    return (
+        " Not at equal tokens from the beginning: of the students that they go on from one has "
+        f"{percent(row.before_apart)} % fewer in its loss than another."
+    )
 
 
 def _p(row: RuleRecord, comparisons: int) -> str:
@@ -218,6 +230,9 @@ def headline(record: AblationRecord) -> str:
     seeds = len(record.variants[0].seeds)
     size = f"{len(record.variants)} variants × {_some(seeds, 'seed')}"
     text = f"{record.student} of {record.file}: {size}"
-    if record.tokens is not None:
-        text += f", {whole(record.tokens)} tokens in the loss of each training"
+    tokens = list(chain.from_iterable(one.loss_tokens.values() for one in record.variants))
+    if not tokens and record.tokens is not None:
+        tokens = [record.tokens]
+    if tokens:
+        text += f", {_range(tokens)} tokens in the loss of each training"
     return f"{text}. The first value of a key is what its others are compared with."
