@@ -22,6 +22,8 @@ from reasondistill.cli.forecasting import bytes_words
 from reasondistill.errors import DataError, StageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from reasondistill.runs.checking import CheckedFolder
 
 _TELL_S = 5.0
@@ -44,22 +46,35 @@ def check(name: RunName, runs: RunsDir = Path("runs")) -> None:
     tree = open_tree(place)
     progress = _Progress(bytes_to_read(tree))
     faults, files, size, unsummed = 0, 0, 0, 0
+    unfinished: list[CheckedFolder] = []
     for checked in check_run(tree, progress.add):
         faults += len(checked.faults)
         files, size = files + checked.files, size + checked.bytes
         unsummed += checked.state == "without sums"
+        if checked.is_unfinished:
+            unfinished.append(checked)
         _print_folder(checked)
     if unsummed:
         say(
             f"{unsummed} stage folders were finished by an earlier version, which wrote no sums: "
             "nobody knows whether they are sound. Stages that are made again have sums."
         )
+    _say_not_looked_into(unfinished)
     if faults:
         raise DataError(
             f"{place}: {faults:,} files are damaged. Ways out: put back copies of them; or "
             f"`reasondistill repair {name}`, which keeps what is sound, and the same command again."
         )
     say(f"{files:,} files, {bytes_words(size)}: all are what was written.")
+
+
+def _say_not_looked_into(unfinished: Sequence[CheckedFolder]) -> None:
+    if unfinished:
+        places = ", ".join(named(checked.place) for checked in unfinished)
+        say(
+            f"Not looked into: {places}. The lines of a stage that is not finished are compared "
+            "when the same command goes on; one that is damaged is made again."
+        )
 
 
 def _print_folder(checked: CheckedFolder) -> None:
@@ -120,7 +135,9 @@ def repair(
             stack.enter_context(only_one(Path(place)))
         tree = open_tree(place)
         progress = _Progress(bytes_to_read(tree))
-        damaged = [one for one in check_run(tree, progress.add) if one.faults]
+        found = list(check_run(tree, progress.add))
+        damaged = [one for one in found if one.faults]
+        _say_not_looked_into([one for one in found if one.is_unfinished])
         if not damaged:
             say(f"{named(place)}: nothing is damaged.")
             return

@@ -250,10 +250,14 @@ def stages_by_note(result: Forecast) -> dict[str, list[str]]:
     """Each source, note and gap with the stages that it is about: students of one kind share
     theirs.
     """
+    from reasondistill.forecast.on_paper import NEVER_RUN
+
     stages: dict[str, list[str]] = {}
     for row in result.stages:
         notes = list(row.notes)
-        if row.source:
+        if row.source == NEVER_RUN:
+            notes.insert(0, row.source)
+        elif row.source:
             notes.insert(0, f"from {row.source}")
         if row.unknown:
             notes.insert(0, row.unknown)

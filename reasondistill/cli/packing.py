@@ -71,8 +71,8 @@ def unpack(
     pack = unpack_run(folder, target)
     say(f"{named(target)}: {len(pack.files):,} files of {named(pack.name)}, each as it was packed.")
     say(
-        f"`reasondistill run FILE --set name={named(called)}` goes on; models are named as ever, "
-        "they are not in it."
+        f"`reasondistill run FILE --set name={named(called)}` goes on, with the pipeline file that "
+        "it was made from. Models are not in a pack: they are looked for under their names."
     )
 
 

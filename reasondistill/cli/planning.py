@@ -103,8 +103,8 @@ def power(
         )
     else:
         out.print(
-            f"{number:,} problems show {points} from {samples:,} samples "
-            f"each on, {100 * chance:.0f} times of 100."
+            f"{number:,} problems show {points} from n = {samples:,} on, "
+            f"{100 * chance:.0f} times of 100."
         )
 
 

@@ -105,8 +105,8 @@ class ExampleSettings(Section):
     the most `diverse`, those that give the `majority`'s answer, those that are best by a score of a
     model (`rsr`, `ln`, `gn`, `das`), or those of the `best_teacher` (docs/selection.md).
     `outcomes` are the outcomes that make a trace usable. `min_tokens` and `max_tokens` bound the
-    generated tokens. `validation` is a share of *problems*. `filters` has a table for each further
-    filter, by name (curation/filters).
+    generated tokens. `validation` is a share of problems, not of traces. `filters` has a table for
+    each further filter, by name (curation/filters).
 
     A gold is under suspicion when more than `suspect_share` of a problem's samples, and two, agree
     on another answer; `suspect_golds = "leave_out"` makes no examples of such problems.

@@ -76,6 +76,11 @@ class CheckedFolder:
     is_cache: bool = False
     faults: list[Fault] = field(default_factory=list[Fault])
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether its stage has still to finish it: its files were not read."""
+        return self.state not in ("complete", "without sums", "no manifest")
+
 
 class Tree(Protocol):
     """A run's folder, here or at a URL."""

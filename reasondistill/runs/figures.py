@@ -292,7 +292,8 @@ class VerdictsFigures(Figures):
 
 def cost_of_verified(traces: Manifest, verdicts: Manifest | None) -> Iterator[str]:
     """What came of drawing until enough samples are correct, how many went round in circles, and
-    what a verified trace has cost; a sentence each, as far as the two stages are finished.
+    what a verified trace has cost, where none was published; a sentence each, as far as the two
+    stages are finished.
     """
     if traces.status != "complete":
         return
@@ -308,7 +309,10 @@ def cost_of_verified(traces: Manifest, verdicts: Manifest | None) -> Iterator[st
     if verdicts is None or verdicts.status != "complete":
         return
     correct = VerdictsFigures.of(verdicts).correct
-    if correct:
+    if any(server.written_by for server in figures.servers):
+        of_all = f"{correct:,} of {figures.samples:,} traces are correct"
+        yield f"{of_all}; published ones cost no sampling"
+    elif correct:
         each = f"{tokens / correct:,.0f} tokens and {figures.seconds / correct:,.2f} s"
         of_all = f"{correct:,} of {figures.samples:,} traces are correct, {tokens:,} tokens drawn"
         yield f"a verified trace cost {each} of sampling ({of_all})"

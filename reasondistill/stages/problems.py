@@ -24,7 +24,16 @@ import re
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Container,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -210,9 +219,19 @@ def foresee_benchmark(
     benchmark: Benchmark, folder: Path, *, keep_old: bool = False, base: Path | None = None
 ) -> store.Foreseen:
     """What `run_benchmark` would find in the folder. Raises ConfigError."""
-    place = locate(benchmark.problems, base)
+    with _naming(benchmark):
+        place = locate(benchmark.problems, base)
     identity = _identity(benchmark.problems, [place], {}, benchmark)
     return store.foresee(folder, identity, remade=True, keep_old=keep_old)
+
+
+@contextmanager
+def _naming(benchmark: Benchmark) -> Generator[None]:
+    """Errors of a data set name its benchmark, which another file than the pipeline's describes."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"benchmark {benchmark.name}: {error}") from error
 
 
 def count_problems(
@@ -248,7 +267,8 @@ def run_benchmark(
     """
     started = time.monotonic()
     source = benchmark.problems
-    place = locate(source, base)
+    with _naming(benchmark):
+        place = locate(source, base)
     identity = _identity(source, [place], {}, benchmark)
     before = store.read_manifest(folder)
     if before is not None and before.status == "complete":
@@ -261,8 +281,9 @@ def run_benchmark(
             if content is not None:
                 check_found(benchmark, before.count("in"), content)
             return before
-    reading = Reading(source, open_source(source, place), is_benchmark=True)
-    read = list(islice(_entries(reading), BENCHMARK_ROWS.most + 1))
+    with _naming(benchmark):
+        reading = Reading(source, open_source(source, place), is_benchmark=True)
+        read = list(islice(_entries(reading), BENCHMARK_ROWS.most + 1))
     if len(read) > BENCHMARK_ROWS.most:
         raise DataError(f"{source.dataset}: more than {BENCHMARK_ROWS}.")
     content = check_content(benchmark, read)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from test_cli import run
 
 from reasondistill.runs import layout
 from reasondistill.runs.layout import RunFolder
-from reasondistill.runs.store import require_complete
+from reasondistill.runs.store import require_complete, write_manifest
 
 RECORDS = (
     "1-problems/problems.jsonl",
@@ -80,8 +81,18 @@ def change(path: Path, place: int) -> None:
 def test_a_sound_run_is_said_to_be_sound_also_at_a_url(work: Path) -> None:
     said = run(work, "check", "small")
     assert "all are what was written" in said and "4-examples" in said
+    assert "Not looked into" not in said
     assert "all are what was written" in run(work, "check", f"file://{work}/runs/small")
     assert "nothing is damaged" in run(work, "repair", "small")
+
+
+def test_a_stage_that_is_not_finished_is_said_to_be_not_looked_into(work: Path) -> None:
+    """Its lines are judged by the command that goes on: "nothing is damaged" alone is untrue."""
+    traces = work / "runs" / "small" / "2-traces"
+    write_manifest(traces, replace(require_complete(traces), status="partial", files={}))
+    change(traces / "traces.jsonl", 100)
+    for verb in ("check", "repair"):
+        assert "Not looked into: 2-traces. " in run(work, verb, "small")
 
 
 def test_every_file_of_a_stage_is_guarded(finished: Path) -> None:

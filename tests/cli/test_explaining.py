@@ -26,7 +26,7 @@ from reasondistill.config import (
     load_pipeline,
     resources,
 )
-from reasondistill.config.keys import NAME, Key
+from reasondistill.config.keys import NAME, Key, docstrings_of
 from reasondistill.curation.filters import all_filters
 from reasondistill.errors import ConfigError, ReasonDistillError, StageError
 from reasondistill.models.prompts import Prompt
@@ -106,6 +106,7 @@ def test_every_filter_has_an_explain(keys: tuple[Key, ...]) -> None:
             assert f"examples.filters.{one.name}" in places
             for name in one.settings.model_fields:
                 assert f"examples.filters.{one.name}.{name}" in places
+                assert name in docstrings_of(one.settings), "what this key is for, not its section"
 
 
 def test_every_example_is_toml_that_the_key_takes(keys: tuple[Key, ...]) -> None:

@@ -23,6 +23,7 @@ from reasondistill.records import Problem, SetAside
 from reasondistill.runs import store
 from reasondistill.stages.problems import (
     equal_texts,
+    foresee_benchmark,
     held_out_of,
     normalise_question,
     read_problems,
@@ -51,6 +52,15 @@ def jsonl(folder: Path, rows: list[dict[str, Any]] = ROWS, name: str = "sums.jso
 
 def run(tmp_path: Path, made: Benchmark, **keys: Any) -> store.Manifest:
     return run_benchmark(made, tmp_path / "out", pool=DigitPool(), **keys)
+
+
+def test_a_data_set_that_cannot_be_read_is_said_of_its_benchmark(tmp_path: Path) -> None:
+    lacking = benchmark(tmp_path / "nowhere.jsonl")
+    for step in (lambda: run(tmp_path, lacking), lambda: foresee_benchmark(lacking, tmp_path)):
+        with pytest.raises(ConfigError, match=r"^benchmark sums: dataset = .*no such file"):
+            step()
+    with pytest.raises(ConfigError, match=r"^benchmark sums: .*asked"):
+        run(tmp_path, benchmark(jsonl(tmp_path), problems={"question": "asked"}))
 
 
 def content(path: Path) -> str:

@@ -60,6 +60,7 @@ RUNS = {
     "mine": (("small", "base"), "mine_test"),
     "mine-ablate/k-4": (("small-seed0", "base"), "mine_test"),
     "mine-ablate/k-1": (("small-seed0", "base"), "mine_test"),
+    "imported": (("small", "base"), "gsm8k"),
     "gsm8k-sft": (("qwen2.5-0.5b", "base"), "gsm8k"),
     "r1-distill-qwen-1.5b": (("qwen2.5-math-1.5b", "base"), "aime24"),
 }

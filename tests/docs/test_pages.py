@@ -67,6 +67,17 @@ def test_every_link_leads_somewhere(page: Page) -> None:
             assert anchor in anchors_of(found), f"{page.name}: {link}"
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    named = 0
+    for page in PAGES:
+        for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.text):
+            assert (ROOT / file).is_file(), f"{page.name}: {file}"
+            text = (ROOT / file).read_text(encoding="utf-8")
+            assert not test or f"\ndef {test}(" in text, f"{page.name}: {file}::{test}"
+            named += 1
+    assert named > 50
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_links_of_the_pages_that_are_made_lead_somewhere(name: str) -> None:
     text = MADE[name]

@@ -125,6 +125,7 @@ def test_the_shipped_pipeline_on_h100s_is_printed_and_not_stored(tmp_path: Path)
     arguments = ("forecast", "r1_distill_qwen_1_5b", "--on", "single_gpu", "--gpus", "h100")
     printed = command(tmp_path, *arguments)
     assert "8 × H100 SXM 80 GB, on paper, never run" in " ".join(printed.split())
+    assert "from on paper" not in printed
     assert not (tmp_path / "runs").exists()
     found = json.loads(command(tmp_path, *arguments, "--gpu-hour", "1", "--json"))
     assert found["total"]["unknown"] is None

@@ -21,6 +21,7 @@ from reasondistill.runs.figures import (
     TracesFigures,
     VerdictsFigures,
     WorkFigures,
+    cost_of_verified,
     read_student_record,
 )
 from reasondistill.runs.store import Manifest, read_manifest
@@ -152,6 +153,16 @@ def test_a_value_of_another_kind_is_refused_by_name() -> None:
         TracesFigures.of(manifest_with({"tokens": "many"}))
     with pytest.raises(DataError, match=r"figures\.causes\.x: "):
         TracesFigures.of(manifest_with({"causes": {"x": "y"}}))
+
+
+def test_a_verified_trace_has_a_cost_where_traces_were_drawn() -> None:
+    drawn = {"samples": 8, "tokens": 800, "seconds": 4.0, "servers": [{"teacher": "t"}]}
+    published = drawn | {"servers": [{"teacher": "t", "written_by": [{"unknown": 8}]}]}
+    verdicts = manifest_with({"correct": 4}, "verdicts")
+    (cost,) = cost_of_verified(manifest_with(drawn), verdicts)
+    assert cost.startswith("a verified trace cost 200 tokens and 1.00 s of sampling")
+    (cost,) = cost_of_verified(manifest_with(published), verdicts)
+    assert cost == "4 of 8 traces are correct; published ones cost no sampling"
 
 
 def test_of_two_joined_what_the_other_was_given_stands() -> None:

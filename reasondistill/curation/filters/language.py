@@ -50,7 +50,12 @@ class Language(Section):
     """
 
     most: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """The largest share of letters of other scripts than the question's, or than `scripts`."""
     scripts: tuple[Script, ...] = ()
+    """The scripts that a trace may be written in; without them the question's.
+
+    Example: ["latin"]
+    """
 
 
 @example_filter(Language)

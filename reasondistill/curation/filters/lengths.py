@@ -33,9 +33,13 @@ class StudentTokens(Section):
     """
 
     tokenizer: Annotated[str, Field(min_length=1)]
+    """The student's: a folder or hub id, such as its `base`."""
     revision: str | None = None
+    """The branch, tag or commit of the tokenizer, where it is on the hub."""
     least: Annotated[int, Field(ge=0)] = 0
+    """The fewest tokens of the assistant's turn. [tokens]"""
     most: Annotated[int, Field(ge=1)] | None = None
+    """The most tokens of the assistant's turn. [tokens]"""
 
     @model_validator(mode="after")
     def _are_in_order(self) -> StudentTokens:
@@ -70,9 +74,13 @@ class LengthPercentiles(Section):
     """
 
     lowest: Percent = 0.0
+    """The percentile of the lengths below which traces go; 0 drops none."""
     highest: Percent = 95.0
+    """The percentile of the lengths above which traces go; 100 drops none."""
     tokenizer: Annotated[str, Field(min_length=1)] | None = None
+    """A folder or hub id, whose tokens are counted; without it the generated tokens."""
     revision: str | None = None
+    """The branch, tag or commit of the tokenizer, where it is on the hub."""
 
     @model_validator(mode="after")
     def _are_in_order(self) -> LengthPercentiles:

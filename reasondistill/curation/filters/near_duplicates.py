@@ -17,8 +17,13 @@ class NearDuplicates(Section):
     """
 
     words: Annotated[int, Field(ge=1, le=1_000)] = 5
+    """The length of the runs that are compared. [words]"""
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The Jaccard similarity of two texts' runs from which on they are the same."""
     numbers: Literal["count", "words", "ignored"] = "words"
+    """Whether other numbers make another trace ("count"), are words like others ("words"), or count
+    for nothing ("ignored").
+    """
 
 
 @example_filter(NearDuplicates, is_relative=True)

@@ -14,6 +14,10 @@ class OfProblems(Section):
     """`ids` are beginnings of problem ids: `ids = ["real/train/gsm8k-"]`."""
 
     ids: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Beginnings of the ids of problems whose traces stay.
+
+    Example: ["real/train/gsm8k-"]
+    """
 
 
 @example_filter(OfProblems)

@@ -25,7 +25,7 @@ class PassRate(Section):
     low: Share = 0.0
     """The smallest share of a problem's decided samples that are correct."""
     high: Share = 1.0
-    """The largest such share."""
+    """The largest share of a problem's decided samples that are correct."""
 
     @model_validator(mode="after")
     def _has_room(self) -> Self:

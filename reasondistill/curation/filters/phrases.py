@@ -83,8 +83,14 @@ class Phrases(Section):
     """
 
     identity: bool = True
+    """Whether a trace goes in which a model speaks of itself."""
     refusal: bool = True
+    """Whether a trace goes in which a model refuses."""
     more: tuple[Annotated[str, Field(min_length=2, max_length=1_000)], ...] = ()
+    """Further texts for which a trace goes, as they stand, whatever their case.
+
+    Example: ["our nation"]
+    """
 
 
 @example_filter(Phrases)

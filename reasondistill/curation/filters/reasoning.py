@@ -23,7 +23,11 @@ class Reasoning(Section):
     """
 
     least_words: Annotated[int, Field(ge=1)] = 20
+    """The fewest words, numbers and signs of a think block. [words]"""
     copied: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The share of a think block's runs of eight words that stand in the question, or in the data
+    set's own solution, from which on it is a copy.
+    """
 
 
 @example_filter(Reasoning)

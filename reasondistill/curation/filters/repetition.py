@@ -37,12 +37,19 @@ class Repetition(Section):
     """
 
     paragraphs: Count = 10
+    """A text goes in which one paragraph stands so often. [times]"""
     in_a_row: Count = 4
+    """A text goes in which one sentence comes so often in a row. [times]"""
     sentences: Count = 40
+    """A text goes in which one sentence stands so often in all. [times]"""
     n: Annotated[int, Field(ge=1, le=100)] = 8
+    """The length of the runs that `n_grams` counts. [words]"""
     n_grams: Share = 0.3
+    """The largest share of runs of `n` words that were there before."""
     compression: Ratio = 6.0
+    """The most times that zlib may make a text smaller."""
     least_words: Count = 200
+    """Shares and ratios are measured on texts of so many words or more. [words]"""
 
 
 @example_filter(Repetition)

@@ -17,8 +17,11 @@ class Structure(Section):
     """
 
     think: bool = True
+    """Whether a trace needs one think block, closed, without tags in it or behind it."""
     box: bool = True
+    """Whether an answer needs one box, or several of the same value."""
     tokens: bool = True
+    """Whether a trace goes that holds a special token of well-known models as text."""
 
 
 @example_filter(Structure)
