@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reasondistill.secrets import masked
 
@@ -31,6 +31,8 @@ Split = Literal["train", "validation"]
 Int64 = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Natural = Annotated[int, Field(ge=0, lt=1 << 63)]
+# How often one epoch may go over an example: examples of somebody else end, too.
+MOST_COPIES = 1_000
 
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "no_answer", "truncated", "undecided")
 
@@ -459,6 +461,21 @@ class TraceScore(Record):
     teacher_log_probs: tuple[Finite, ...] = ()
     fault: str | None = None
 
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        """Scores of somebody else's run may be anything; ours are one of each kind for a step."""
+        lengths = {len(self.step_tokens), len(self.step_log_probs)}
+        if self.teacher_log_probs:
+            lengths.add(len(self.teacher_log_probs))
+        if len(lengths) > 1:
+            raise ValueError("its lists are not of the same steps")
+        if 0 in self.step_tokens:
+            raise ValueError("step_tokens: a step without a token")
+        # What rounding leaves above 0 is far below this.
+        if max((*self.step_log_probs, *self.teacher_log_probs), default=0.0) > 1:
+            raise ValueError("a step that is likelier than certain")
+        return self
+
 
 class Example(Record):
     """One training example: prompt turns, then the assistant's turn that the loss is on.
@@ -474,7 +491,7 @@ class Example(Record):
     tokens: Int64
     split: Split
     # Written only where there are several: other examples stay byte for byte what they were.
-    copies: Natural = Field(default=1, exclude_if=lambda copies: copies == 1)
+    copies: int = Field(default=1, ge=1, le=MOST_COPIES, exclude_if=lambda copies: copies == 1)
 
 
 class Dropped(Record):

@@ -11,6 +11,7 @@ from reasondistill.config.sampling import require_options_of_a_template
 from reasondistill.config.shrinking import ShrinkSettings
 from reasondistill.methods import METHODS, MethodSettings
 from reasondistill.nearest import nearest
+from reasondistill.records import MOST_COPIES
 from reasondistill.sections import Section
 
 ScoreRule = Literal["rsr", "ln", "gn", "das"]
@@ -73,7 +74,7 @@ class MixtureSettings(Section):
     """What tells the groups apart: the source or the tag of a problem, the teacher of a trace, or
     its length.
     """
-    weights: dict[str, Annotated[float, Field(gt=0)]]
+    weights: dict[str, Annotated[float, Field(ge=1e-9, le=1e9)]]
     """The share of each group, as parts of all; what is not named is left out. Lengths are `short`
     and `long`. Example: { short = 4, long = 1 }
     """
@@ -83,7 +84,7 @@ class MixtureSettings(Section):
     """
     short_tokens: Annotated[int, Field(ge=1)] = 1000
     """Up to so many tokens a trace is short. [tokens]"""
-    most_copies: Annotated[int, Field(ge=1)] = 4
+    most_copies: Annotated[int, Field(ge=1, le=MOST_COPIES)] = 4
     """How often an example may be trained on in one epoch."""
 
     @model_validator(mode="after")

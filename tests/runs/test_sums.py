@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,12 +15,14 @@ import pytest
 
 from reasondistill.errors import DataError
 from reasondistill.records import Dropped
+from reasondistill.runs.layout import CHECKPOINTS, TRAINER_STATE
 from reasondistill.runs.repairing import _manifest_copy
 from reasondistill.runs.store import (
     Identity,
     check_files,
     exists_verified,
     finish_stage,
+    move_taken_out,
     open_stage,
     open_verified,
     read_keys,
@@ -31,8 +35,10 @@ from reasondistill.runs.store import (
     verify_below,
     write_records,
 )
+from reasondistill.runs.store.lines import taken_out_of
 from reasondistill.runs.store.manifests import _times_of
-from reasondistill.runs.store.sums import SummedFile, block_size, sound_lines, sum_of
+from reasondistill.runs.store.sums import SummedFile, block_size, sound_lines, sum_of, ways_out
+from reasondistill.stages.students.saving import remove_torn_checkpoints
 
 ROWS = [Dropped(trace_id=f"p:{i}", problem_id="p", reason="wrong") for i in range(50)]
 IDENTITY = Identity("verdicts", 1, {}, {})
@@ -417,3 +423,24 @@ def test_a_pipe_beside_a_manifest_is_not_waited_for(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
     assert _times_of(tmp_path) == {}
     assert _manifest_copy(tmp_path) is None
+
+
+def test_a_pipe_in_the_place_of_what_was_taken_out_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(taken_out_of(tmp_path / "rows.jsonl"))
+    with pytest.raises(DataError, match="is a pipe"):
+        move_taken_out(tmp_path / "rows.jsonl", tmp_path / "all.jsonl")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_pipe_in_a_checkpoint_is_no_whole_one_and_is_not_waited_for(tmp_path: Path) -> None:
+    checkpoint = tmp_path / CHECKPOINTS / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    os.mkfifo(checkpoint / TRAINER_STATE)
+    remove_torn_checkpoints(tmp_path)
+    assert not checkpoint.exists()
+
+
+def test_a_folder_in_a_command_to_be_pasted_is_one_word(tmp_path: Path) -> None:
+    run = tmp_path / "x;touch $(id)"
+    (command,) = re.findall("`(.*?)`", ways_out(run / "2-traces" / "traces.jsonl"))
+    assert shlex.split(command) == ["reasondistill", "repair", str(run)]

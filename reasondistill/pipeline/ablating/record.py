@@ -9,9 +9,9 @@ It holds no time and no path of the machine: the same ablation gives the same fi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from reasondistill.errors import DataError
 from reasondistill.records import Int64, Record
@@ -19,6 +19,9 @@ from reasondistill.runs.store import read_guarded
 
 ABLATION = "ablation.json"
 ABLATION_MARKDOWN = "ablation.md"
+# Tokens or steps of a training: more than any machine does.
+MOST_TOKENS = 10**15
+Amount = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
 
 class VariantScore(Record):
@@ -49,7 +52,7 @@ class VariantRecord(Record):
     student: str
     method: str
     seeds: tuple[Int64, ...]
-    steps: Int64 | None = None
+    steps: Amount | None = None
     epochs: float | None = None
     rows: Int64 | None = None
     of_rows: Int64 | None = None
@@ -111,7 +114,7 @@ class AblationRecord(Record):
     file: str
     vary: tuple[str, ...]
     student: str
-    tokens: Int64 | None
+    tokens: Amount | None
     state: Literal["planned", "measured"]
     variants: tuple[VariantRecord, ...]
     rules: tuple[RuleRecord, ...] = ()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.config import StudentSettings
+from reasondistill.errors import StageError
 from reasondistill.pipeline.ablating.folders import MAKING, VariantRun
 from reasondistill.pipeline.runs import Run, Task, benchmarks
 from reasondistill.pipeline.status import settle
@@ -29,8 +30,10 @@ from reasondistill.records import VARIANT, fingerprint
 from reasondistill.runs.layout import AT_WORK, FOLDERS, MANIFEST
 from reasondistill.runs.store import (
     disk_errors,
+    first_link,
     read_manifest,
     require_complete,
+    require_no_links,
     require_no_links_below,
     verify_files,
 )
@@ -229,7 +232,13 @@ def _has_grown(source: Path, target: Path) -> bool:
 
 
 def _copy(source: Path, target: Path, copying: Path) -> None:
-    """Verify a part, and make a copy of it that appears whole."""
+    """Verify a part, and make a copy of it that appears whole. Raises StageError for a link in
+    either: whoever made the folder may have laid one to a file of its user, or to a place of his.
+    """
+    require_no_links(target)
+    link = first_link(source)
+    if link is not None:
+        raise _is_link(link)
     for stage in _stage_folders(source):
         folder = source / stage
         verify_files(folder, require_complete(folder))
@@ -246,7 +255,19 @@ def _copy(source: Path, target: Path, copying: Path) -> None:
 def _left_out(folder: str, names: list[str]) -> set[str]:
     """What only a process at work reads, and what is true of one copy alone."""
     left = {name for name in names if name in AT_WORK or name.endswith(".tmp")}
-    return left | {name for name in names if name == ".times.json"}
+    left |= {name for name in names if name == ".times.json"}
+    for name in names:
+        path = Path(folder, name)
+        if name not in left and path.is_symlink():
+            raise _is_link(path)
+    return left
+
+
+def _is_link(path: Path) -> StageError:
+    return StageError(
+        f"{path}: is a link; what it leads to is not copied into another variant. Put what it "
+        "leads to in its place; to keep an ablation on another disk, link its whole folder."
+    )
 
 
 def _link_or_copy(source: str, target: str) -> str:

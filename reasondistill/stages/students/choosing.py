@@ -22,12 +22,10 @@ from reasondistill.hashing import stable_share
 from reasondistill.records import Example, Origin, Problem, Trace, Verdict
 from reasondistill.runs import layout
 from reasondistill.runs.store import read_records
+from reasondistill.sections import listed
 from reasondistill.stages.students.job import StudentJob
 
 log = logging.getLogger(__name__)
-
-# What a message lists at most.
-_MOST_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -108,10 +106,9 @@ def _is_within(value: float | None, low: float | None, high: float | None) -> bo
 def _require_known(key: str, wanted: Sequence[str], there: Set[str], job: StudentJob) -> None:
     for name in wanted:
         if name not in there:
-            listed = ", ".join(sorted(there)[:_MOST_LISTED]) or "none"
             raise StageError(
                 f"[students] {job.student.name} examples.{key}: no training example has "
-                f"{name!r}. There are: {listed}."
+                f"{name!r}. There are: {listed(there)}."
             )
 
 
