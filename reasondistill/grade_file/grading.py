@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from reasondistill import foreign_json
 from reasondistill.errors import ConfigError, DataError, DriftError
@@ -158,7 +158,7 @@ def claim_output(target: Path, made_from: dict[str, Any]) -> None:
         raise DataError(f"{beside}: broken JSON: {error}. Name another file with --out.") from error
     if not isinstance(old, dict):
         raise DataError(f"{beside}: not what --out was made from. Name another file with --out.")
-    changed = changed_keys(old, made_from)
+    changed = changed_keys(cast("dict[str, Any]", old), made_from)
     if changed:
         names = "; ".join(f"{name} was {a}, is {b}" for name, a, b in changed)
         raise DriftError(

@@ -22,6 +22,7 @@ from reasondistill.runs.store import (
     check_files,
     exists_verified,
     finish_stage,
+    keep_copy,
     move_taken_out,
     open_stage,
     open_verified,
@@ -444,3 +445,10 @@ def test_a_folder_in_a_command_to_be_pasted_is_one_word(tmp_path: Path) -> None:
     run = tmp_path / "x;touch $(id)"
     (command,) = re.findall("`(.*?)`", ways_out(run / "2-traces" / "traces.jsonl"))
     assert shlex.split(command) == ["reasondistill", "repair", str(run)]
+
+
+def test_a_pipe_in_the_place_of_a_copy_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    os.mkfifo(tmp_path / "copy.json")
+    with pytest.raises(DataError, match="is a pipe"):
+        keep_copy(tmp_path / "a.json", tmp_path / "copy.json")
