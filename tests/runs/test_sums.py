@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,7 @@ from reasondistill.runs.store import (
 from reasondistill.runs.store.lines import taken_out_of
 from reasondistill.runs.store.manifests import _times_of
 from reasondistill.runs.store.sums import SummedFile, block_size, sound_lines, sum_of, ways_out
+from reasondistill.runs.store.verified import parse_sums
 from reasondistill.stages.students.saving import remove_torn_checkpoints
 
 ROWS = [Dropped(trace_id=f"p:{i}", problem_id="p", reason="wrong") for i in range(50)]
@@ -452,3 +454,16 @@ def test_a_pipe_in_the_place_of_a_copy_is_not_waited_for(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "copy.json")
     with pytest.raises(DataError, match="is a pipe"):
         keep_copy(tmp_path / "a.json", tmp_path / "copy.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": [1]}, {"size": -1}, {"size": True}, {"block": 0}, {"time": "1"}, {"digests": 7}],
+)
+def test_sums_of_somebody_else_that_are_none_are_refused(change: dict[str, Any]) -> None:
+    known = {"size": 4, "time": 1, "block": 4, "digests": "00"}
+    content = json.dumps({"files": {"a": known}}).encode()
+    assert parse_sums(content, "sums.json")["a"].size == 4
+    content = json.dumps({"files": {"a": known | change}}).encode()
+    with pytest.raises(DataError, match=r"sums\.json: not sums of files: "):
+        parse_sums(content, "sums.json")
