@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, AnyStr, cast
 
-from reasondistill.bounds import JSON_DEPTH, LINE_BYTES
+from reasondistill.bounds import JSON_DEPTH, JSON_FILE_BYTES, LINE_BYTES
 from reasondistill.errors import DataError
+from reasondistill.foreign_files import regular
 
 
 def loads(
@@ -75,6 +76,18 @@ def is_deeper(value: Any, levels: int) -> bool:
 def too_deep() -> ValueError:
     """The error of what is nested too deep."""
     return ValueError(f"nested deeper than {JSON_DEPTH}")
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file that is read whole. Raises DataError beyond JSON_FILE_BYTES, and for a
+    pipe or a device.
+    """
+    most = JSON_FILE_BYTES.most
+    with open(path, "rb", opener=regular) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise DataError(f"{path}: is read whole, and is beyond {JSON_FILE_BYTES}.")
+    return content
 
 
 def bounded_lines(file: IO[AnyStr], path: Path) -> Iterator[AnyStr]:

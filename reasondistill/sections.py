@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
@@ -162,6 +162,20 @@ def short(text: str) -> str:
 
 
 _SHOWN = 200
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first of some names in their order, for a message: data of others may have any number of
+    names, of any length.
+    """
+    ordered = sorted(names)
+    words = [short(name) for name in ordered[:_LISTED]]
+    if len(ordered) > _LISTED:
+        words.append(f"and {len(ordered) - _LISTED:,} more")
+    return ", ".join(words) or "none"
+
+
+_LISTED = 12
 
 
 def check_section(

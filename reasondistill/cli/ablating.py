@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ def ablate(
         int | None,
         typer.Option(
             min=1,
+            max=10**15,
             help="Tokens in the loss of each training; by default as many as the variant that has "
             "fewest by itself.",
         ),
@@ -319,9 +321,10 @@ class Working:
                 raise next(iter(failed.values()))
             if not self.wait:
                 waiting = ", ".join(one.name for one in left)
+                first = shlex.quote(str(sent[0].run.folder))
                 say(
                     f"At work, or waiting: {named(waiting)} ({what}). `reasondistill status "
-                    f"{named(sent[0].run.folder)}` shows more. Give the same command again when "
+                    f"{named(first)}` shows more. Give the same command again when "
                     "these jobs are over, or with --wait now."
                 )
                 return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,7 +64,8 @@ def check(name: RunName, runs: RunsDir = Path("runs")) -> None:
     if faults:
         raise DataError(
             f"{place}: {faults:,} files are damaged. Ways out: put back copies of them; or "
-            f"`reasondistill repair {name}`, which keeps what is sound, and the same command again."
+            f"`reasondistill repair {shlex.quote(name)}`, which keeps what is sound, and the same "
+            "command again."
         )
     say(f"{files:,} files, {bytes_words(size)}: all are what was written.")
 

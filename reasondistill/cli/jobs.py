@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def status(
     if sent is None:
         raise StageError(
             f"{run.folder}: no job of this run was sent to a cluster. `reasondistill show "
-            f"{name}` shows the state of its stages."
+            f"{shlex.quote(name)}` shows the state of its stages."
         )
     print_states(run, sent.states)
     if follow:
@@ -161,7 +162,8 @@ def cancel(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) ->
         stopped = sent.launcher.cancel(sent.states)
     if stopped:
         ids = ", ".join(stopped)
-        out.print(f"Cancelled: {named(ids)}. `reasondistill resume {named(name)}` goes on.")
+        run = named(shlex.quote(name))
+        out.print(f"Cancelled: {named(ids)}. `reasondistill resume {run}` goes on.")
     else:
         out.print("No job of this run is waiting or running.")
 

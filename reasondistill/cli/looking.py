@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -66,7 +67,8 @@ def show(name: RunName, trust: Trust = False, runs: RunsDir = Path("runs")) -> N
             say(f"  [yellow]{named(sentence)}[/]")
         for sentence in state.kept:
             say(f"  [yellow]{named(sentence)}[/]")
-    say(f"[dim]Sizes and times were looked at; `reasondistill check {named(name)}` reads all.[/]")
+    command = f"reasondistill check {shlex.quote(name)}"
+    say(f"[dim]Sizes and times were looked at; `{named(command)}` reads all.[/]")
     print_result(run, says_missing=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,7 +144,7 @@ def launch(launcher: Launcher, tasks: list[Task], *, wait: bool) -> None:
         if not launcher.prints_result:
             print_result(run)
     elif jobs:
-        name = named(run.folder.name)
+        name = named(shlex.quote(run.folder.name))
         say(
             f"Sent. `reasondistill status {name}` shows how far it is, `reasondistill logs {name}` "
             f"what it prints, `reasondistill cancel {name}` stops it."

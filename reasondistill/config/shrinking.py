@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from reasondistill.errors import ConfigError
-from reasondistill.sections import Section
+from reasondistill.sections import Section, short
 
 SHRINKABLE = ("llama", "qwen2", "qwen3")
 # Our key → its name in a Hugging Face config.
@@ -70,6 +70,8 @@ class ShrinkSettings(Section):
                 f"{place} shrink: the base is of type {kind!r}; types that can be shrunk: "
                 f"{known}; mixtures of experts cannot."
             )
+        for theirs in (*SIZES.values(), "num_attention_heads"):
+            _require_size(base, theirs, place)
         for key, theirs in SIZES.items():
             wanted, has = getattr(self, key), base.get(theirs)
             if wanted is not None and has is not None and wanted > has:
@@ -77,7 +79,7 @@ class ShrinkSettings(Section):
                     f"{place} shrink.{key} = {wanted}: larger than the base, whose {theirs} "
                     f"is {has}."
                 )
-        if "hidden_size" in base and "num_attention_heads" in base:
+        if base.get("hidden_size") and base.get("num_attention_heads"):
             self._check_heads(base, kind, place)
 
     def _check_heads(self, base: Mapping[str, Any], kind: str, place: str) -> None:
@@ -85,6 +87,8 @@ class ShrinkSettings(Section):
         if self.hidden_size is None and self.num_key_value_heads is None:
             return
         groups = base.get("num_key_value_heads") or base["num_attention_heads"]
+        if groups > base["num_attention_heads"]:
+            raise ConfigError(f"{place} shrink: the base has more key-value heads than heads.")
         heads = base["num_attention_heads"] // groups * (self.num_key_value_heads or groups)
         hidden = self.hidden_size or base["hidden_size"]
         fault = (
@@ -106,3 +110,13 @@ class ShrinkSettings(Section):
         if all(getattr(self, key) is None for key in SIZES):
             raise ValueError(f"shrink: set at least one of {', '.join(SIZES)}")
         return self
+
+
+def _require_size(base: Mapping[str, Any], name: str, place: str) -> None:
+    """Whoever made the base may have written anything in the place of a size."""
+    size = base.get(name)
+    is_size = isinstance(size, int) and not isinstance(size, bool) and size > 0
+    if size is not None and not is_size:
+        raise ConfigError(
+            f"{place} shrink: the base's {name} is {short(str(size))}; want a whole number above 0."
+        )

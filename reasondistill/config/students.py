@@ -74,7 +74,7 @@ class MixtureSettings(Section):
     """What tells the groups apart: the source or the tag of a problem, the teacher of a trace, or
     its length.
     """
-    weights: dict[str, Annotated[float, Field(gt=0)]]
+    weights: dict[str, Annotated[float, Field(ge=1e-9, le=1e9)]]
     """The share of each group, as parts of all; what is not named is left out. Lengths are `short`
     and `long`. Example: { short = 4, long = 1 }
     """

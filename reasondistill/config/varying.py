@@ -25,6 +25,7 @@ from reasondistill.config.pipeline import Pipeline, seed_name
 from reasondistill.config.students import CONTROLS, StudentSettings
 from reasondistill.errors import ConfigError
 from reasondistill.methods.settings import CommonSettings, RolloutSettings
+from reasondistill.secrets import cleaned
 from reasondistill.sections import VARY, is_place, nearest, override_value, short
 
 # From the seeds of a value to those of the same value again, however many seeds there are.
@@ -85,8 +86,9 @@ class Choice:
     @property
     def word(self) -> str:
         """`k-4`, for the name of a folder."""
-        last = self.key.rpartition(".")[2]
-        value = re.sub(r"[^A-Za-z0-9.]+", "-", self.value).strip("-.")
+        # Keys of tables may be anything, too.
+        last = re.sub(r"[^A-Za-z0-9._]+", "-", self.key.rpartition(".")[2]).strip("-._") or "key"
+        value = re.sub(r"[^A-Za-z0-9.]+", "-", cleaned(self.value)).strip("-.")
         word = f"{last}-{value[:_LONGEST_WORD]}".rstrip("-.")
         if self.again:
             word += f".again{self.again}"

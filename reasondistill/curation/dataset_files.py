@@ -38,6 +38,10 @@ _NAME_FILES = ("data_files", "data_dir")
 _JSON_FILES = (".jsonl", ".ndjson", ".json")
 # What `datasets` reads as Parquet.
 _PARQUET_FILES = (".parquet", ".geoparquet", ".gpq")
+# The readers of `datasets` whose rows take no more memory than our bounds allow: others unpack,
+# decode, or hold a whole file (Arrow's compressed buffers, tar, XML, HDF5).
+_READERS = ("csv", "json", "parquet", "text", "imagefolder")
+_PACKAGED = "datasets.packaged_modules."
 _HEAD = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 # Of a hub's data set.
 _OF_THE_HUB = "hf://"
@@ -59,8 +63,10 @@ def require_own_metadata(folder: Path) -> None:
 
 def require_own_files(builder: Any, folder: Path | None, split: str) -> None:
     """Raise DataError where a file of the split lies outside of the folder, or of the hub where
-    there is none; of files here also where one goes beyond the bounds.
+    there is none; of files here also where one goes beyond the bounds, or is of a kind without any.
     """
+    if folder is not None:
+        _require_bounded_reader(builder, folder)
     files = cast("dict[Any, Iterable[Any]]", builder.config.data_files or {})
     chosen = {part.strip().partition("[")[0] for part in split.split("+")}
     for name, paths in files.items():
@@ -74,6 +80,18 @@ def require_own_files(builder: Any, folder: Path | None, split: str) -> None:
             if "://" in path or not _is_below(folder, Path(path)):
                 raise _outside(folder, path)
             _require_bounded(Path(path))
+
+
+def _require_bounded_reader(builder: Any, folder: Path) -> None:
+    module = type(builder).__module__
+    if not module.startswith(_PACKAGED):
+        return
+    reader = module.removeprefix(_PACKAGED).partition(".")[0]
+    if reader not in _READERS:
+        raise DataError(
+            f"{folder}: `datasets` would read its files as {reader}, which nothing bounds. Write "
+            "them as Parquet, JSON Lines or CSV."
+        )
 
 
 def files_of(builder: Any, split: str) -> list[Path]:

@@ -22,6 +22,7 @@ from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
 from reasondistill.records import Example, Problem, Trace
 from reasondistill.runs.figures import MixedGroup
+from reasondistill.sections import listed
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +101,10 @@ class Mixer:
             tokens[name] = sum(part.tokens for part in self._groups[name])
         missing = [name for name in weights if not tokens[name]]
         if missing:
-            there = ", ".join(sorted(name for name, parts in self._groups.items() if parts))
+            there = listed(name for name, parts in self._groups.items() if parts)
             raise StageError(
                 f"[examples.mixture] by = {self._settings.by!r}: no example of {missing[0]!r} to "
-                f"give a share to. There are: {there or 'none'}."
+                f"give a share to. There are: {there}."
             )
         total_weight = sum(weights.values())
         shares = {name: weight / total_weight for name, weight in weights.items()}

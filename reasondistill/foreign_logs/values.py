@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from reasondistill import foreign_json
-from reasondistill.bounds import JSON_FILE_BYTES
 from reasondistill.errors import DataError
-from reasondistill.foreign_files import regular
 from reasondistill.hashing import stable_digest
 
 
@@ -88,11 +86,4 @@ def parsed(text: bytes, where: str) -> Mapping[str, Any]:
 
 def read_object(path: Path) -> Mapping[str, Any]:
     """The object that a .json file holds. Raises DataError, also beyond JSON_FILE_BYTES."""
-    most = JSON_FILE_BYTES.most
-    with open(path, "rb", opener=regular) as file:
-        text = file.read(most + 1)
-    if len(text) > most:
-        raise DataError(
-            f"{path}: a .json file is read whole; this one is beyond {JSON_FILE_BYTES}."
-        )
-    return parsed(text, str(path))
+    return parsed(foreign_json.read_whole(path), str(path))

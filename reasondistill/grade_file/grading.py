@@ -16,10 +16,11 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from reasondistill import foreign_json
 from reasondistill.errors import ConfigError, DataError, DriftError
+from reasondistill.foreign_files import read_bytes
 from reasondistill.grade_file.progress import EVERY_S, tell
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, GradeItem, GradingPool
@@ -151,8 +152,13 @@ def claim_output(target: Path, made_from: dict[str, Any]) -> None:
             )
         write_json(beside, made_from)
         return
-    old = foreign_json.loads(beside.read_text(encoding="utf-8"))
-    changed = changed_keys(old, made_from)
+    try:
+        old = foreign_json.loads(read_bytes(beside))
+    except ValueError as error:
+        raise DataError(f"{beside}: broken JSON: {error}. Name another file with --out.") from error
+    if not isinstance(old, dict):
+        raise DataError(f"{beside}: not what --out was made from. Name another file with --out.")
+    changed = changed_keys(cast("dict[str, Any]", old), made_from)
     if changed:
         names = "; ".join(f"{name} was {a}, is {b}" for name, a, b in changed)
         raise DriftError(

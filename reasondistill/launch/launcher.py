@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -259,7 +260,7 @@ def refuse_if_busy(run: Run) -> None:
 
 
 def _busy_message(run: Run, states: Sequence[JobState]) -> str:
-    name = run.folder.name
+    name = shlex.quote(run.folder.name)
     ways_out = f"`reasondistill status {name}` shows more, `reasondistill cancel {name}` stops it."
     if len(states) == 1:
         job = states[0]

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reasondistill.bounds import TASK_LINE_BYTES
 from reasondistill.config import ResourceSettings
 from reasondistill.errors import (
     ConfigError,
@@ -31,6 +32,7 @@ from reasondistill.errors import (
     ReasonDistillError,
     StageError,
 )
+from reasondistill.foreign_files import regular
 from reasondistill.launch import ray_jobs
 from reasondistill.launch.exclusive import only_one
 from reasondistill.launch.launcher import JobState, Launcher, Watcher, register
@@ -326,12 +328,17 @@ def hand_on_lines(sent: RayTask, watcher: Watcher) -> None:
     """Tell the watcher what a task has written for people since we last looked."""
     if not sent.log.exists():
         return
-    with open(sent.log, "rb") as file:
+    with open(sent.log, "rb", opener=regular) as file:
         file.seek(sent.read)
-        added = file.read()
-    whole = added[: added.rfind(b"\n") + 1]
-    sent.read += len(whole)
-    for line in whole.decode("utf-8", "replace").split("\n"):
-        said = parsed(line, sent.word)
-        if said.is_for_people:
-            watcher.line(sent.task, said.text)
+        while added := file.read(TASK_LINE_BYTES.most):
+            whole = added[: added.rfind(b"\n") + 1]
+            if len(added) == TASK_LINE_BYTES.most:
+                whole = whole or added  # a longer line comes in parts
+            if not whole:
+                return
+            sent.read += len(whole)
+            file.seek(sent.read)
+            for line in whole.decode("utf-8", "replace").split("\n"):
+                said = parsed(line, sent.word)
+                if said.is_for_people:
+                    watcher.line(sent.task, said.text)

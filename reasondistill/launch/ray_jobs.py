@@ -110,7 +110,7 @@ class RayJobLauncher(Launcher):
             return []
         word = ray_word(sent)
         if word is None:
-            name = self.run.folder.name
+            name = shlex.quote(self.run.folder.name)
             lost = (
                 f"job {sent.job_id} is not known to {sent.address} any more. "
                 f"`reasondistill resume {name}` sends another."
@@ -165,7 +165,7 @@ class RayJobLauncher(Launcher):
                 return
             if job.is_over:
                 logs = self.run.layout.logs
-                name = self.run.folder.name
+                name = shlex.quote(self.run.folder.name)
                 raise StageError(
                     f"job {sent.job_id} is {job.state}. Logs: {logs}. "
                     f"`reasondistill resume {name}` does the rest."

@@ -448,7 +448,7 @@ def has_changed(before: JobState, now: JobState) -> bool:
 
 def raise_failures(run: Run, states: Sequence[JobState]) -> None:
     """Raise StageError naming what failed, and how to go on."""
-    name = run.folder.name
+    name = shlex.quote(run.folder.name)
     errors: list[str] = []
     for state in states:
         errors += state.errors

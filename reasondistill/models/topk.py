@@ -301,7 +301,7 @@ def mend_header(folder: Path) -> None:
     if listed is None or not copy.exists():
         return  # a finished cache, or one of an earlier version
     header = read_bytes(path) if path.exists() else b""
-    known = copy.read_bytes()
+    known = read_bytes(copy)
     is_equal = header == known and not listed.is_whole
     if _is_listed(header, listed) or not (_is_listed(known, listed) or is_equal):
         return

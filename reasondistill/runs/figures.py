@@ -11,6 +11,7 @@ an unfinished stage did not write is empty. A student's figures are `records.Tra
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
@@ -18,7 +19,7 @@ from typing import Any, Self, cast
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from reasondistill.errors import DataError
-from reasondistill.records import Forecast, Int64, Student
+from reasondistill.records import Finite, Forecast, Int64, Student
 from reasondistill.runs import layout
 from reasondistill.runs.lenient import LenientRecord
 from reasondistill.runs.store import Manifest, read_bytes_verified, read_guarded
@@ -324,7 +325,7 @@ class MixedGroup(LenientRecord):
     """
 
     name: str
-    weight: float = 0.0
+    weight: Finite = 0.0
     examples: Int64 = 0
     tokens: Int64 = 0
     rows: Int64 = 0
@@ -426,8 +427,8 @@ def read_forecast(path: Path) -> Forecast | None:
     if not path.exists() and not copy.exists():
         return None
     ways_out = (
-        f"`reasondistill repair {path.parent}` puts it back from {copy.name} where that is sound; "
-        f"or make the forecast again; or remove both."
+        f"`reasondistill repair {shlex.quote(str(path.parent))}` puts it back from {copy.name} "
+        "where that is sound; or make the forecast again; or remove both."
     )
     value = read_guarded(path, "written by this version of reasondistill", ways_out)
     try:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from reasondistill import foreign_json
 from reasondistill.errors import DataError, StageError
-from reasondistill.foreign_files import read_bytes
+from reasondistill.foreign_files import read_bytes, regular
 from reasondistill.records import Student, TrainingFigures
 from reasondistill.runs import layout
 from reasondistill.runs.checking import (
@@ -373,7 +373,7 @@ def _copy_of(run: RunFolder, damaged: Path, known: FileSum) -> Path | None:
 
 
 def _put_back(copy: Path, path: Path) -> None:
-    with replacing(path) as target, open(copy, "rb") as source:
+    with open(copy, "rb", opener=regular) as source, replacing(path) as target:
         shutil.copyfileobj(source, target)
 
 
@@ -423,13 +423,37 @@ def _with_sound_block(blocks: Path, lines: Iterable[bytes]) -> Iterator[bytes]:
     """The lines of the index of a top-K cache whose block fits its crc32."""
     if not blocks.exists():
         return
-    with open(blocks, "rb") as file:
+    with open(blocks, "rb", opener=regular) as file:
         for line in lines:
-            place = foreign_json.loads(line)
-            file.seek(place["offset"])
-            block = file.read(place["bytes"])
-            if zlib.crc32(block) == place["crc32"]:
+            place = _place_of_block(line, blocks.stat().st_size)
+            if place is None:
+                continue
+            file.seek(place.offset)
+            if zlib.crc32(file.read(place.bytes)) == place.crc32:
                 yield line
+
+
+@dataclass(frozen=True)
+class _BlockPlace:
+    """Where a block of a top-K cache stands."""
+
+    offset: int
+    bytes: int
+    crc32: int
+
+
+def _place_of_block(line: bytes, size: int) -> _BlockPlace | None:
+    """What a line of the index says; None for one that fits no file of this size."""
+    try:
+        row = foreign_json.loads(line)
+        place = _BlockPlace(row["offset"], row["bytes"], row["crc32"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    if type(place.offset) is not int or type(place.bytes) is not int:
+        return None
+    if min(place.offset, place.bytes) < 0 or place.offset + place.bytes > size:
+        return None
+    return place
 
 
 def _remove_cheap(

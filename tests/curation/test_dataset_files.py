@@ -251,3 +251,10 @@ def test_a_packed_file_that_is_none_is_named(folder: Path, kind: str) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises((DataError, ConfigError), match=rf"{path.name}|not a zip file"):
         questions(folder)
+
+
+@pytest.mark.parametrize("name", ["train.arrow", "train.tar", "train.xml", "train.h5"])
+def test_files_that_nothing_bounds_are_refused_by_their_kind(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"not even opened")
+    with pytest.raises(DataError, match=r"which nothing bounds.*Parquet, JSON Lines or CSV"):
+        questions(folder)

@@ -13,9 +13,10 @@ from test_examples import PROMPT, Run, graded, problem
 
 from reasondistill.config import ExampleSettings, MixtureSettings
 from reasondistill.curation.mixing import BEYOND_SHARE, NO_WEIGHT, Mixed, Mixer
-from reasondistill.errors import StageError
+from reasondistill.errors import DataError, StageError
 from reasondistill.records import Example, Problem
 from reasondistill.runs.figures import ExamplesFigures
+from reasondistill.runs.store import read_records
 from reasondistill.stages.examples import make_examples
 from reasondistill.stages.report.facts import read_facts, read_stages
 from reasondistill.stages.report.wording import mixture_table
@@ -222,3 +223,35 @@ def test_an_example_without_copies_is_written_as_ever() -> None:
         ExampleSettings(),
     )
     assert "copies" not in chosen.kept[0].to_json()
+
+
+@pytest.mark.parametrize("weight", [float("inf"), float("nan"), 1e308, 1e-320, 0, -1])
+def test_a_weight_is_a_number_of_which_shares_can_be_made(weight: float) -> None:
+    with pytest.raises(ValidationError):
+        MixtureSettings(by="tag", weights={"a": weight, "b": weight})
+    heavy = mixed({"a": [10, 10], "b": [10, 10]}, weights={"a": 1e9, "b": 1e9})
+    assert heavy.copies == mixed({"a": [10, 10], "b": [10, 10]}, weights={"a": 1, "b": 1}).copies
+
+
+def test_groups_of_any_number_and_length_make_a_short_message() -> None:
+    lengths = {f"tag {number:02} {'x' * 1000}": [10] for number in range(30)}
+    with pytest.raises(StageError, match="no example of 'c' .* and 18 more") as caught:
+        mixed(lengths, weights={"c": 1})
+    assert len(str(caught.value)) < 4000
+
+
+@pytest.mark.parametrize("copies", [0, -1, 1001, 1 << 62])
+def test_copies_of_somebody_elses_example_come_to_an_end(tmp_path: Path, copies: int) -> None:
+    made = Example(
+        id="d/train/1:0",
+        problem_id="d/train/1",
+        trace_id="d/train/1:0",
+        messages=(),
+        tokens=1,
+        split="train",
+        copies=1000,
+    )
+    line = made.model_dump_json().replace(":1000", f":{copies}")
+    (tmp_path / "examples.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=r"examples\.jsonl:1: "):
+        list(read_records(tmp_path / "examples.jsonl", Example))

@@ -170,3 +170,11 @@ def test_the_command_prints_the_shares_and_ends_well(tmp_path: Path) -> None:
     )
     assert broken.returncode == 2
     assert "no such file" in broken.stderr
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "null"])
+def test_what_stands_beside_an_output_and_is_none_is_named(tmp_path: Path, content: str) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+    (tmp_path / "out.jsonl.manifest.json").write_text(content)
+    with pytest.raises(DataError, match=r"out\.jsonl\.manifest\.json: (broken JSON|not what)"):
+        grade_file(source, tmp_path / "out.jsonl", workers=1)

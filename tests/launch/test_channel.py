@@ -11,11 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from reasondistill.errors import ConfigError, StageError
+from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.launch import task_process
+from reasondistill.launch.ray import RayTask, hand_on_lines
 from reasondistill.launch.reporting import message, new_word, parsed, read_error, readable
 from reasondistill.launch.slurm import Mark
 from reasondistill.pipeline import Task, load_run
@@ -203,3 +206,26 @@ def test_a_pipe_in_the_place_of_a_mark_is_not_waited_for(tmp_path: Path) -> None
     assert "a.error: is a pipe" in str(read_error(tmp_path / "a.error"))
     mark = Mark(tmp_path / "a")
     assert mark.code() == "\ufffd1" and "is a pipe" in mark.error()
+
+
+def test_the_log_of_a_task_of_ray_is_read_piece_by_piece_and_no_pipe_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REASONDISTILL_MOST_TASK_LINE_BYTES", "200")
+    told: list[str] = []
+    watcher: Any = SimpleNamespace(line=lambda task, text: told.append(text))
+    log = tmp_path / "traces.log"
+    lines = [f"line {number}" for number in range(20)]
+    text = "".join(message(WORD, {"line": line}) + "\n" for line in lines)
+    log.write_text(f"{'x' * 1000}\n{text}" + message(WORD, {"line": "torn"})[:-1])
+    sent = RayTask(Task("traces"), None, log, 0, 0.0, WORD)
+    hand_on_lines(sent, watcher)
+    assert told == lines
+    with log.open("a") as file:
+        file.write("}\n")
+    hand_on_lines(sent, watcher)
+    assert told == [*lines, "torn"]
+    log.unlink()
+    os.mkfifo(log)
+    with pytest.raises(DataError, match="is a pipe"):
+        hand_on_lines(sent, watcher)

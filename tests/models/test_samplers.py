@@ -9,7 +9,7 @@ from reasondistill.errors import ConfigError, DataError
 from reasondistill.models.samplers import Rendered, Request
 from reasondistill.models.samplers.opening import open_sampler
 from reasondistill.models.samplers.reference import ReferenceSampler, reference_completion
-from reasondistill.models.samplers.scripted import ScriptedSampler
+from reasondistill.models.samplers.scripted import ScriptedSampler, script_identity
 from reasondistill.records import Message, Origin, Problem, Sampling
 from reasondistill.runs.store import Identity, finish_stage, open_stage
 from reasondistill.thinking import ReasoningFormat
@@ -116,3 +116,18 @@ def test_damaged_weights_of_a_student_are_not_served(tmp_path: Path) -> None:
     weights.write_bytes(bytes(999) + b"1")
     with pytest.raises(DataError, match="model.safetensors: damaged: bytes 0 to 1,000"):
         open_sampler(SampledModel(model=str(weights.parent)), Cluster(), ())
+
+
+def test_a_script_is_read_whole_within_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "script.jsonl"
+    path.write_bytes(b'{"problem_id": "p", "text": "1"}\r\n')
+    unix = tmp_path / "unix" / "script.jsonl"
+    unix.parent.mkdir()
+    unix.write_bytes(path.read_bytes().replace(b"\r", b""))
+    assert script_identity(path) == script_identity(unix)
+    monkeypatch.setenv("REASONDISTILL_MOST_JSON_FILE_BYTES", "20")
+    for read in (script_identity, lambda path: ScriptedSampler.from_file(path, [])):
+        with pytest.raises(DataError, match=r"script\.jsonl: is read whole, and is beyond 20"):
+            read(path)

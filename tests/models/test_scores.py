@@ -18,7 +18,7 @@ from test_examples import PROMPT, finished, graded, problem
 from tiny_model import make_tiny_model, make_tokenizer
 
 from reasondistill.config import ScoreSettings
-from reasondistill.errors import ConfigError, DataError, StageError
+from reasondistill.errors import ConfigError, DataError, ReasonDistillError, StageError
 from reasondistill.models.samplers import TopK
 from reasondistill.models.scores.folder import ScoreFolder, run_scores
 from reasondistill.models.scores.job import ScoreJob, ScoringModel
@@ -30,7 +30,7 @@ from reasondistill.runs.checking import LocalTree, check_run
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.repairing import repair_run
 from reasondistill.runs.session import Session
-from reasondistill.runs.store import read_records, seal, unseal
+from reasondistill.runs.store import Shard, open_stage, read_records, seal, unseal
 from reasondistill.runs.work_sharing import Share
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -529,3 +529,37 @@ def test_a_reader_wants_the_order_of_the_traces(tiny: Path, tmp_path: Path) -> N
     assert read("d/train/2:0").surprisal == 0.0
     with pytest.raises(StageError, match="no score of d/train/1:0"):
         read("d/train/1:0")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"step_tokens": (3,), "step_log_probs": ()},
+        {"step_tokens": (3,), "step_log_probs": (-1.0, -1.0)},
+        {"step_tokens": (0,), "step_log_probs": (-1.0,)},
+        {"step_tokens": (3,), "step_log_probs": (-1.0,), "teacher_log_probs": (-1.0, -1.0)},
+        {"step_tokens": (3,), "step_log_probs": (1e300,)},
+        {"step_tokens": (3,), "step_log_probs": (-1.0,), "teacher_log_probs": (1e300,)},
+    ],
+)
+def test_scores_of_somebody_else_that_are_none_are_refused_with_their_line(
+    tmp_path: Path, forged: dict[str, Any]
+) -> None:
+    path = tmp_path / "scores.jsonl"
+    path.write_text(json.dumps({"trace_id": "d/train/1:0", "tokens": 3} | forged) + "\n")
+    with pytest.raises(DataError, match=r"scores\.jsonl:1: "):
+        list(read_records(path, TraceScore))
+
+
+@pytest.mark.parametrize("name", ["d/train/9:0", "d/train/1:x", "d/train/1", "d/train/1:12345678"])
+def test_scores_of_traces_that_are_not_there_end_with_one_clear_error(
+    tiny: Path, tmp_path: Path, name: str
+) -> None:
+    stages(tmp_path)
+    job = counted_job(tmp_path, tiny)
+    folder = ScoreFolder.of(job)
+    open_stage(folder.path, folder.identity)
+    with Shard(folder.path / "scores.jsonl") as shard:
+        shard.append([TraceScore(trace_id=name, tokens=1)])
+    with pytest.raises(ReasonDistillError, match="not among the problems|not the id of a sample"):
+        run_scores(job)

@@ -5,7 +5,6 @@ answers of the students alone are drawn: an engine takes longer to start than al
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -346,28 +345,6 @@ def test_where_one_variant_fails_the_others_go_on(place: Path) -> None:
     InThisProcess.fails_at = "learning_rate-1e-5/problems"
     result = CliRunner().invoke(app, [*command, "--name", "anew", "--vary", rates.format("")])
     assert "Wait for them: learning_rate-1e-3." in result.output and InThisProcess.done == done
-
-
-def test_what_a_link_leads_to_is_not_taken_over(place: Path) -> None:
-    arguments = ["--vary", OUTCOMES, "--seeds", "1"]
-    InThisProcess.stops_at = "outcomes-correct/examples"
-    with pytest.raises(Interrupted):
-        ablate(*arguments)
-    (place / "own").mkdir()
-    (place / "own" / "key.txt").write_text("mine")
-    stranger = Path("runs/small-ablate/outcomes-correct/2-traces")
-    (stranger / "shards").symlink_to(place / "own")
-    InThisProcess.stops_at = "outcomes-correct-wrong/examples"
-    with pytest.raises(StageError, match="link"):
-        ablate(*arguments)
-    (stranger / "shards").unlink()
-    (stranger / "key.txt").symlink_to(place / "own" / "key.txt")
-    os.mkfifo(stranger / "pipe")
-    with pytest.raises(Interrupted):
-        ablate(*arguments)
-    copied = Path("runs/small-ablate/outcomes-correct-wrong/2-traces")
-    assert (copied / "traces.jsonl").read_bytes() == (stranger / "traces.jsonl").read_bytes()
-    assert not list(copied.rglob("key.txt")) and not (copied / "pipe").exists()
 
 
 def test_more_seeds_leave_the_steps_of_trained_students_as_they_are(place: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,32 @@ import pytest
 
 from reasondistill.config import Cluster, load_pipeline
 from reasondistill.config.varying import variants_of
-from reasondistill.errors import ConfigError, StageError
+from reasondistill.errors import ConfigError, DataError, StageError
 from reasondistill.pipeline import Run
 from reasondistill.pipeline.ablating.equal_tokens import Training, equal_budget
 from reasondistill.pipeline.ablating.folders import Ablation
-from reasondistill.pipeline.ablating.record import AblationRecord, RuleRecord, VariantRecord
+from reasondistill.pipeline.ablating.record import (
+    AblationRecord,
+    RuleRecord,
+    VariantRecord,
+    read_ablation,
+)
 from reasondistill.pipeline.ablating.results import on_common_problems, rules_of
-from reasondistill.pipeline.ablating.sharing import made_by, parts_before_students, who_makes
+from reasondistill.pipeline.ablating.sharing import (
+    Taken,
+    made_by,
+    parts_before_students,
+    take_over,
+    who_makes,
+)
 from reasondistill.pipeline.ablating.wording import markdown, sentence
+from reasondistill.runs.store import (
+    Identity,
+    finish_stage,
+    open_stage,
+    write_guarded,
+    write_text,
+)
 from reasondistill.stages.evals.outcomes import Sheet
 from reasondistill.stages.students.counting import CountedRows
 
@@ -223,3 +243,83 @@ def test_a_smaller_budget_is_taken_where_whole_batches_fit_together_better() -> 
     assert budget.tokens < 1000 and budget.steps == {"coarse": 8, "fine": 10}
     with pytest.raises(ConfigError, match="coarse 200 in 2 steps; fine 160 in 2 steps"):
         equal_budget(trainings(**rows), 200)
+
+
+@pytest.mark.parametrize(
+    ("vary", "names"),
+    [
+        ("traces.teachers.0.template_options./etc/x=1,2", ["etc-x-1", "etc-x-2"]),
+        ("traces.teachers.0.template_options.\u00e9=1,2", ["key-1", "key-2"]),
+        (f"traces.teachers.0.template_options.{'k' * 300}=1,2", ["k" * 100, "k" * 100 + ".2"]),
+        ('traces.teachers.0.template_options.x="../../y","/etc"', ["x-y", "x-etc"]),
+    ],
+)
+def test_whatever_is_varied_a_variants_name_is_that_of_a_folder(
+    tmp_path: Path, vary: str, names: list[str]
+) -> None:
+    runs = ablation(tmp_path, vary).runs
+    assert [run.name for run in runs] == names
+    assert [run.whole(None).folder.parent for run in runs] == [tmp_path / "runs"] * 2
+
+
+@pytest.mark.parametrize(
+    "forged", [{"tokens": -5}, {"tokens": 10**18}, {"steps": -3}, {"steps": 0}, {"steps": 10**18}]
+)
+def test_an_ablation_of_somebody_else_with_numbers_that_none_has_is_refused(
+    tmp_path: Path, forged: dict[str, int]
+) -> None:
+    variant = VariantRecord(
+        name="k-1", label="", choices={}, student="s", method="sft", seeds=(0,), steps=4
+    )
+    record = AblationRecord(
+        name="x", file="f", vary=(), student="s", tokens=9, state="planned", variants=(variant,)
+    )
+    value = record.model_dump(mode="json")
+    write_guarded(tmp_path / "ablation.json", value)
+    assert read_ablation(tmp_path) == record
+    for place in (value, value["variants"][0]):
+        place.update({key: number for key, number in forged.items() if key in place})
+    write_guarded(tmp_path / "ablation.json", value)
+    with pytest.raises(DataError, match=r"ablation\.json: not an ablation"):
+        read_ablation(tmp_path)
+
+
+def part(folder: Path) -> None:
+    """A finished stage."""
+    open_stage(folder, Identity("problems", 1, {}, {}))
+    write_text(folder / "problems.jsonl", "{}\n")
+    finish_stage(folder, counts={"in": 1, "out": 1}, files=["problems.jsonl"], seconds=1.0)
+
+
+def test_nothing_is_copied_from_or_through_links_between_variants(tmp_path: Path) -> None:
+    first, other = (run.run.folder for run in ablation(tmp_path, "examples.k=1,2").runs)
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("KEY")
+
+    def take() -> Taken:
+        found = ablation(tmp_path, "examples.k=1,2").runs
+        parts = {run.name: parts_before_students(run.run) for run in found}
+        return take_over(found[1], [found[0]], parts)
+
+    part(first / "1-problems")
+    for name, target in (("a.jsonl", secret / "key"), ("b", secret)):
+        (first / "1-problems" / name).symlink_to(target)
+        with pytest.raises(StageError, match=f"{name}: is a link; what it leads to is not copied"):
+            take()
+        (first / "1-problems" / name).unlink()
+    os.mkfifo(first / "1-problems" / "pipe")
+    assert take().is_new
+    assert {path.name for path in (other / "1-problems").iterdir()} >= {"problems.jsonl"}
+    assert not (other / "1-problems" / "pipe").exists()
+
+    # A folder, or a variant's run, that leads elsewhere is neither filled nor emptied.
+    part(first / "2-traces")
+    (other / "2-traces").symlink_to(secret / "new")
+    with pytest.raises(StageError, match="2-traces: is a link"):
+        take()
+    shutil.rmtree(other)
+    other.symlink_to(secret)
+    with pytest.raises(StageError, match="k-2: is a link; nothing is written through it"):
+        take()
+    assert [path.name for path in secret.iterdir()] == ["key"]

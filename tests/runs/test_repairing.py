@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -20,7 +22,7 @@ from reasondistill.records import Dropped, Student, TrainingFigures
 from reasondistill.runs.checking import LocalTree, check_run
 from reasondistill.runs.figures import read_forecast
 from reasondistill.runs.layout import FORECAST_COPY, RunFolder, copy_of
-from reasondistill.runs.repairing import Repair, repair_run
+from reasondistill.runs.repairing import Repair, _with_sound_block, repair_run
 from reasondistill.runs.store import (
     Identity,
     Shard,
@@ -574,3 +576,23 @@ def test_without_a_manifest_what_is_not_the_run_s_stays_and_is_named(run: RunFol
     (done,) = repaired(run)
     assert "move away what is not theirs: notes.txt" in done.done and not done.is_mended
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_an_index_of_somebody_else_leads_to_no_block_outside_of_its_file(tmp_path: Path) -> None:
+    blocks = tmp_path / "blocks"
+    blocks.write_bytes(b"0123456789")
+    sound = {"offset": 2, "bytes": 3, "crc32": zlib.crc32(b"234")}
+    forged = [
+        sound | {"offset": -1},
+        sound | {"bytes": -1},
+        sound | {"bytes": 1 << 62},
+        sound | {"offset": "2"},
+        {"offset": 2},
+        [2, 3],
+    ]
+    lines = [json.dumps(row).encode() for row in (*forged, sound)] + [b"{"]
+    assert list(_with_sound_block(blocks, lines)) == [lines[len(forged)]]
+    blocks.unlink()
+    os.mkfifo(blocks)
+    with pytest.raises(DataError, match="is a pipe"):
+        list(_with_sound_block(blocks, lines))

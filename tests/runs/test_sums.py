@@ -6,19 +6,25 @@ import errno
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reasondistill.errors import DataError
 from reasondistill.records import Dropped
+from reasondistill.runs.layout import CHECKPOINTS, TRAINER_STATE
 from reasondistill.runs.repairing import _manifest_copy
 from reasondistill.runs.store import (
     Identity,
     check_files,
     exists_verified,
     finish_stage,
+    keep_copy,
+    move_taken_out,
     open_stage,
     open_verified,
     read_keys,
@@ -31,8 +37,11 @@ from reasondistill.runs.store import (
     verify_below,
     write_records,
 )
+from reasondistill.runs.store.lines import taken_out_of
 from reasondistill.runs.store.manifests import _times_of
-from reasondistill.runs.store.sums import SummedFile, block_size, sound_lines, sum_of
+from reasondistill.runs.store.sums import SummedFile, block_size, sound_lines, sum_of, ways_out
+from reasondistill.runs.store.verified import parse_sums
+from reasondistill.stages.students.saving import remove_torn_checkpoints
 
 ROWS = [Dropped(trace_id=f"p:{i}", problem_id="p", reason="wrong") for i in range(50)]
 IDENTITY = Identity("verdicts", 1, {}, {})
@@ -417,3 +426,44 @@ def test_a_pipe_beside_a_manifest_is_not_waited_for(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
     assert _times_of(tmp_path) == {}
     assert _manifest_copy(tmp_path) is None
+
+
+def test_a_pipe_in_the_place_of_what_was_taken_out_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(taken_out_of(tmp_path / "rows.jsonl"))
+    with pytest.raises(DataError, match="is a pipe"):
+        move_taken_out(tmp_path / "rows.jsonl", tmp_path / "all.jsonl")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_pipe_in_a_checkpoint_is_no_whole_one_and_is_not_waited_for(tmp_path: Path) -> None:
+    checkpoint = tmp_path / CHECKPOINTS / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    os.mkfifo(checkpoint / TRAINER_STATE)
+    remove_torn_checkpoints(tmp_path)
+    assert not checkpoint.exists()
+
+
+def test_a_folder_in_a_command_to_be_pasted_is_one_word(tmp_path: Path) -> None:
+    run = tmp_path / "x;touch $(id)"
+    (command,) = re.findall("`(.*?)`", ways_out(run / "2-traces" / "traces.jsonl"))
+    assert shlex.split(command) == ["reasondistill", "repair", str(run)]
+
+
+def test_a_pipe_in_the_place_of_a_copy_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    os.mkfifo(tmp_path / "copy.json")
+    with pytest.raises(DataError, match="is a pipe"):
+        keep_copy(tmp_path / "a.json", tmp_path / "copy.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": [1]}, {"size": -1}, {"size": True}, {"block": 0}, {"time": "1"}, {"digests": 7}],
+)
+def test_sums_of_somebody_else_that_are_none_are_refused(change: dict[str, Any]) -> None:
+    known = {"size": 4, "time": 1, "block": 4, "digests": "00"}
+    content = json.dumps({"files": {"a": known}}).encode()
+    assert parse_sums(content, "sums.json")["a"].size == 4
+    content = json.dumps({"files": {"a": known | change}}).encode()
+    with pytest.raises(DataError, match=r"sums\.json: not sums of files: "):
+        parse_sums(content, "sums.json")

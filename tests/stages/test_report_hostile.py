@@ -5,6 +5,7 @@ a part of the page, in a real browser too.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -551,3 +552,13 @@ def test_metrics_stand_as_they_are_and_no_person_or_address_becomes_a_link(
     text: str, shown: str
 ) -> None:
     assert inline(text) == shown
+
+
+def test_a_pipe_in_the_place_of_a_latency_is_not_waited_for(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    place = run / "6-evals" / "some" / "model"
+    place.mkdir(parents=True)
+    os.mkfifo(place / "latency.json")
+    with pytest.raises(DataError, match=r"latency\.json: is a pipe"):
+        make(run)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reasondistill.errors import DataError
+from reasondistill.foreign_text import shortened, shown_line
 from reasondistill.records import (
     Begun,
     Completion,
@@ -19,6 +21,10 @@ from reasondistill.records import (
 )
 from reasondistill.secrets import holds_secret, masked
 from reasondistill.thinking import ReasoningFormat, opened_by
+
+# A sample's number is below a million.
+_MOST_DIGITS = 7
+_LONGEST_ID = 200
 
 
 @dataclass(frozen=True)
@@ -152,8 +158,12 @@ class Scored:
 
 
 def problem_and_sample(request_id: str) -> tuple[str, int]:
-    """`gsm8k/train/12:3` → (`gsm8k/train/12`, 3)."""
+    """`gsm8k/train/12:3` → (`gsm8k/train/12`, 3). Raises DataError for what is no such id."""
     problem_id, _, sample = request_id.rpartition(":")
+    is_number = sample.isascii() and sample.isdigit() and len(sample) <= _MOST_DIGITS
+    if not is_number:
+        words = shortened(shown_line(request_id), _LONGEST_ID)
+        raise DataError(f"{words}: not the id of a sample; want PROBLEM:NUMBER.")
     return problem_id, int(sample)
 
 

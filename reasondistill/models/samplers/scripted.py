@@ -18,7 +18,7 @@ from typing import Any
 from reasondistill import foreign_json
 from reasondistill.config import Cluster, ModelSettings
 from reasondistill.errors import ConfigError, DataError
-from reasondistill.foreign_files import read_text
+from reasondistill.foreign_json import read_whole
 from reasondistill.models.samplers.base import SamplerBase, SamplerKind, named_identity
 from reasondistill.models.samplers.loops import LoopWatch
 from reasondistill.models.samplers.reasoning import split_reasoning
@@ -190,14 +190,20 @@ def _words_to_a_loop(text: str, request: Request) -> int | None:
 def script_identity(path: Path) -> str:
     """`<file name>@<hash of its content>`. Raises ConfigError when there is no such file."""
     try:
-        return f"{path.stem}@{fingerprint(read_text(path, errors='replace'))[:12]}"
+        return f"{path.stem}@{fingerprint(_text_of(path, 'replace'))[:12]}"
     except OSError as error:
         raise ConfigError(f"{path}: no such script file ({error.strerror}).") from None
 
 
+def _text_of(path: Path, errors: str) -> str:
+    """Each end of a line as a newline: a script is the same on every system."""
+    text = read_whole(path).decode("utf-8", errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _read_script(path: Path, ids: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     try:
-        lines = read_text(path).splitlines()
+        lines = _text_of(path, "strict").splitlines()
     except OSError as error:
         raise ConfigError(f"{path}: no such script file ({error.strerror}).") from None
     except UnicodeDecodeError as error:

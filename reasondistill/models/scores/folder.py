@@ -297,6 +297,11 @@ def _put_in_order(job: ScoreJob, scores: Path) -> None:
 
     def order(trace_id: str) -> int:
         problem_id, sample = problem_and_sample(trace_id)
+        if problem_id not in places:
+            raise StageError(
+                f"{scores}: holds a score of {problem_id}, which is not among the problems. Remove "
+                f"{scores.parent}: the same command makes it again."
+            )
         return rank(places[problem_id], sample)
 
     sort_shard(scores, order, "trace_id")

@@ -18,7 +18,7 @@ from typing import Any
 
 from reasondistill.config import Pipeline, StudentSettings
 from reasondistill.config.varying import Asked, Variant
-from reasondistill.errors import ConfigError
+from reasondistill.errors import ConfigError, StageError
 from reasondistill.pipeline.runs import Run, Task
 from reasondistill.pipeline.tasks import plan, student_tasks
 
@@ -97,7 +97,7 @@ class Ablation:
     @classmethod
     def of(cls, asked: Asked, folder: Path, like: Run) -> Ablation:
         """The variants in a folder, in the manner of a run. Raises ConfigError where the run's
-        files live at a URL.
+        files live at a URL, StageError where the folder of a variant is a link.
         """
         if like.cluster.storage is not None:
             raise ConfigError(
@@ -108,6 +108,11 @@ class Ablation:
         runs: list[VariantRun] = []
         for variant in asked.variants:
             run = replace(like, pipeline=variant.pipeline, folder=folder / variant.name)
+            if run.folder.is_symlink():
+                raise StageError(
+                    f"{run.folder}: is a link; nothing is written through it. To keep an ablation "
+                    "on another disk, link its whole folder."
+                )
             runs.append(VariantRun(variant, run))
         return cls(asked, folder, tuple(runs))
 

@@ -17,10 +17,11 @@ from reasondistill.errors import DataError
 from reasondistill.records import Int64, Record
 from reasondistill.runs.store import read_guarded
 
-# One at least.
-Count = Annotated[int, Field(gt=0, lt=1 << 63)]
 ABLATION = "ablation.json"
 ABLATION_MARKDOWN = "ablation.md"
+# Tokens or steps of a training: more than any machine does.
+MOST_TOKENS = 10**15
+Amount = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
 
 class VariantScore(Record):
@@ -52,7 +53,7 @@ class VariantRecord(Record):
     student: str
     method: str
     seeds: tuple[Int64, ...]
-    steps: Count | None = None
+    steps: Amount | None = None
     epochs: float | None = None
     rows: Int64 | None = None
     of_rows: Int64 | None = None
@@ -116,7 +117,7 @@ class AblationRecord(Record):
     file: str
     vary: tuple[str, ...]
     student: str
-    tokens: Count | None
+    tokens: Amount | None
     state: Literal["planned", "measured"]
     variants: tuple[VariantRecord, ...]
     rules: tuple[RuleRecord, ...] = ()

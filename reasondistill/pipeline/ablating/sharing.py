@@ -16,14 +16,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reasondistill.config import StudentSettings
+from reasondistill.errors import StageError
 from reasondistill.pipeline.ablating.folders import MAKING, VariantRun
 from reasondistill.pipeline.runs import Run, Task, benchmarks
 from reasondistill.pipeline.status import settle
@@ -31,8 +31,10 @@ from reasondistill.records import VARIANT, fingerprint
 from reasondistill.runs.layout import AT_WORK, FOLDERS, MANIFEST
 from reasondistill.runs.store import (
     disk_errors,
+    first_link,
     read_manifest,
     require_complete,
+    require_no_links,
     require_no_links_below,
     verify_files,
 )
@@ -231,20 +233,19 @@ def _has_grown(source: Path, target: Path) -> bool:
 
 
 def _copy(source: Path, target: Path, copying: Path) -> None:
-    """Verify a part, and make a copy of it that appears whole."""
-    # What a link leads to is no part of it, whatever a folder from elsewhere holds.
-    require_no_links_below(source)
-    verified: set[Path] = set()
+    """Verify a part, and make a copy of it that appears whole. Raises StageError for a link in
+    either: whoever made the folder may have laid one to a file of its user, or to a place of his.
+    """
+    require_no_links(target)
+    link = first_link(source)
+    if link is not None:
+        raise _is_link(link)
     for stage in _stage_folders(source):
         folder = source / stage
-        manifest = require_complete(folder)
-        verify_files(folder, manifest)
-        verified |= {folder / name for name in manifest.files}
+        verify_files(folder, require_complete(folder))
     with disk_errors(target):
         shutil.rmtree(copying, ignore_errors=True)
-        shutil.copytree(
-            source, copying, ignore=partial(_left_out, verified), copy_function=_link_or_copy
-        )
+        shutil.copytree(source, copying, ignore=_left_out, copy_function=_link_or_copy)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             require_no_links_below(target)
@@ -252,19 +253,27 @@ def _copy(source: Path, target: Path, copying: Path) -> None:
         os.replace(copying, target)
 
 
-def _left_out(verified: Container[Path], folder: str, names: list[str]) -> set[str]:
-    """What only a process at work reads, what is true of one copy alone, and links, pipes and such
-    that nobody has verified.
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """What only a process at work reads, what is true of one copy alone, and pipes and such. Raises
+    StageError for a link.
     """
     left = {name for name in names if name in AT_WORK or name.endswith(".tmp")}
     left |= {name for name in names if name == ".times.json"}
     for name in names:
         path = Path(folder, name)
         mode = path.lstat().st_mode
-        is_plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-        if not is_plain and path not in verified:
+        if stat.S_ISLNK(mode) and name not in left:
+            raise _is_link(path)
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             left.add(name)
     return left
+
+
+def _is_link(path: Path) -> StageError:
+    return StageError(
+        f"{path}: is a link; what it leads to is not copied into another variant. Put what it "
+        "leads to in its place; to keep an ablation on another disk, link its whole folder."
+    )
 
 
 def _link_or_copy(source: str, target: str) -> str:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from reasondistill.errors import ConfigError, StageError, StorageError
+from reasondistill.foreign_files import regular
 from reasondistill.runs import layout
 from reasondistill.runs.layout import JOURNAL
 from reasondistill.runs.remote.journal import Journal, Same, read_journal
@@ -336,7 +337,7 @@ class Remote:
         ):  # written once, and sent in parallel parts
             self._fs.put_file(str(source), target)
             return
-        with open(source, "rb") as file:
+        with open(source, "rb", opener=regular) as file:
             if size <= _SMALL:
                 self._fs.pipe_file(target, file.read(size))
                 return
@@ -417,7 +418,7 @@ def _size_to_send(source: Path, state: State) -> int:
 
 
 def _copy(source: Path, target: Path, state: State) -> None:
-    with open(source, "rb") as file, open(target, "wb") as there:
+    with open(source, "rb", opener=regular) as file, open(target, "wb") as there:
         size = _size_to_send(source, state)
         while size and (block := file.read(min(size, _BLOCK))):
             there.write(block)

@@ -27,6 +27,7 @@ from stat import S_ISFIFO
 from typing import Any, BinaryIO
 
 from reasondistill.errors import ReasonDistillError, StageError
+from reasondistill.foreign_files import read_bytes
 from reasondistill.runs.layout import BESIDE_STAGES, CLAIMS, FOLDERS, RUN
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -312,8 +313,8 @@ def write_text(path: Path, text: str) -> None:
 
 def keep_copy(path: Path, copy: Path) -> None:
     """Give `copy` the content of a small file, atomically, unless it has it."""
-    content = path.read_bytes()
-    if not copy.exists() or copy.read_bytes() != content:
+    content = read_bytes(path)
+    if not copy.exists() or read_bytes(copy) != content:
         with replacing(copy) as file:
             file.write(content)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -436,9 +437,10 @@ def move_taken_out(source: Path, target: Path) -> None:
     """Move what was taken out of a shard to what was taken out of another one."""
     there = taken_out_of(source)
     if there.exists():
-        taken_out = open_to_write(taken_out_of(target), "ab")
-        with disk_errors(target), BufferedWriter(taken_out) as file:
-            file.write(there.read_bytes())
+        with open(there, "rb", opener=regular) as lines:
+            taken_out = open_to_write(taken_out_of(target), "ab")
+            with disk_errors(target), BufferedWriter(taken_out) as file:
+                shutil.copyfileobj(lines, file)
         there.unlink()
 
 

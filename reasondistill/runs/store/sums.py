@@ -16,6 +16,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -317,9 +318,10 @@ def ways_out(path: Path) -> str:
     for folder in path.parents:
         if folder.name in _STAGES:
             run = folder.parent
+    command = f"reasondistill repair {shlex.quote(str(run))}"
     return (
-        f"Ways out: put back a copy of this file; or `reasondistill repair {run}`, which keeps "
-        "what is sound, and the same command again."
+        f"Ways out: put back a copy of this file; or `{command}`, which keeps what is sound, and "
+        "the same command again."
     )
 
 

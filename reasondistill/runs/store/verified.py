@@ -281,6 +281,20 @@ def parse_sums(content: bytes, path: str) -> dict[str, FileSum]:
     """
     value = parse_guarded(content, path, "sums of files", "")
     try:
-        return {name: FileSum(**known) for name, known in value["files"].items()}
+        sums = {name: FileSum(**known) for name, known in value["files"].items()}
+        for name, known in sums.items():
+            _require_sum(name, known)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not sums of files: {error}.") from error
+    return sums
+
+
+def _require_sum(name: str, known: FileSum) -> None:
+    """Raise TypeError for what no file has: whoever made the folder may have written anything."""
+    for key in ("size", "time", "block"):
+        if type(getattr(known, key)) is not int:
+            raise TypeError(f"{key} of {name} is no whole number")
+    if known.size < 0 or known.block < 1:
+        raise TypeError(f"{name} has a size that no file has")
+    if type(known.digests) is not str:
+        raise TypeError(f"digests of {name} are no text")

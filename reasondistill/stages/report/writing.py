@@ -15,6 +15,7 @@ from reasondistill.bounds import BROWSER_TRACES
 from reasondistill.config import ReportSettings
 from reasondistill.config.published import load_published, published_file
 from reasondistill.errors import StageError
+from reasondistill.foreign_files import read_text
 from reasondistill.foreign_text import shown_json
 from reasondistill.records import canonical_json, fingerprint
 from reasondistill.runs import layout
@@ -74,7 +75,7 @@ def run_report(
         inputs[stage.place] = _state(run_folder, stage)
     for path in (*run_folder.glob(LATENCIES), *run_folder.glob(layout.FORECAST)):
         inputs[path.relative_to(run_folder).as_posix()] = fingerprint(
-            path.read_text("utf-8", "surrogateescape")
+            read_text(path, errors="surrogateescape")
         )
     if open_stage(folder, Identity("report", VERSION, {}, inputs), derived=True) == "complete":
         return require_complete(folder)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reasondistill import foreign_json
 from reasondistill.config import StudentSettings
 from reasondistill.errors import ConfigError
-from reasondistill.models.weights import model_folder
+from reasondistill.models.weights import model_folder, read_config
 from reasondistill.stages.students.identity import base_identity
 
 
@@ -29,8 +28,7 @@ def check_settings(student: StudentSettings) -> None:
     if student.shrink is not None:
         base_folder = model_folder(student.base or "")
         if base_folder is not None:
-            base = foreign_json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
-            student.shrink.check(base, where)
+            student.shrink.check(read_config(base_folder), where)
     shape = student.architecture
     if shape is not None and shape.hidden_size % shape.num_attention_heads:
         raise ConfigError(

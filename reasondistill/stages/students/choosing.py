@@ -24,12 +24,10 @@ from reasondistill.records import Example, Origin, Outcome, Problem, Trace, Verd
 from reasondistill.runs import layout
 from reasondistill.runs.samples import counted_samples
 from reasondistill.runs.store import read_records
+from reasondistill.sections import listed
 from reasondistill.stages.students.job import StudentJob
 
 log = logging.getLogger(__name__)
-
-# What a message lists at most.
-_MOST_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,9 @@ def _is_within(value: float | None, low: float | None, high: float | None) -> bo
 def _require_known(key: str, wanted: Sequence[str], there: Set[str], job: StudentJob) -> None:
     for name in wanted:
         if name not in there:
-            listed = ", ".join(sorted(there)[:_MOST_LISTED]) or "none"
             raise StageError(
                 f"[students] {job.student.name} examples.{key}: no training example has "
-                f"{name!r}. There are: {listed}."
+                f"{name!r}. There are: {listed(there)}."
             )
 
 

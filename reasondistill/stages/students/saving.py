@@ -21,6 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from reasondistill import foreign_json
 from reasondistill.config import StudentSettings
 from reasondistill.errors import DataError, ReasonDistillError, StageError
+from reasondistill.foreign_files import read_bytes
 from reasondistill.runs import layout
 from reasondistill.runs.seals import CHECKPOINT, SAME_KEY, TRUST, has_key
 from reasondistill.runs.store import (
@@ -189,8 +190,8 @@ def remove_torn_checkpoints(folder: Path) -> None:
         if (path / layout.CHECKPOINT_SUMS).exists():
             continue
         try:
-            foreign_json.loads((path / layout.TRAINER_STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            foreign_json.loads(read_bytes(path / layout.TRAINER_STATE))
+        except (OSError, ValueError, DataError):
             shutil.rmtree(path)
 
 

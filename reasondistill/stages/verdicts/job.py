@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reasondistill.config import Cluster, VerdictSettings
+from reasondistill.errors import StageError
 from reasondistill.grading import ENGINE_ERROR, INPUT_FAULT, GradingPool
 from reasondistill.models.samplers import problem_and_sample, rank
 from reasondistill.runs import layout
@@ -50,6 +51,11 @@ class VerdictJob:
 
         def order(trace_id: str) -> int:
             problem_id, sample = problem_and_sample(trace_id)
+            if problem_id not in places:
+                raise StageError(
+                    f"{self.verdicts}: holds a verdict on {problem_id}, which is not among the "
+                    f"problems. Remove {self.folder} to judge again."
+                )
             return rank(places[problem_id], sample)
 
         sort_shard(self.verdicts, order, "trace_id")

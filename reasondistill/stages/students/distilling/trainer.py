@@ -20,6 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from reasondistill import foreign_json
 from reasondistill.errors import StageError
+from reasondistill.foreign_files import read_bytes
 from reasondistill.losses.fused import token_losses
 from reasondistill.losses.shared_tokens import SharedTokens
 from reasondistill.losses.teachers import log_probs_of
@@ -392,7 +393,7 @@ class DistillTrainer(SortedTrainer):
                 f"Go on with as many, or remove {checkpoint.parent} to train anew."
             )
         file = checkpoint / STATE.format(rank=self.accelerator.process_index)
-        state = foreign_json.loads(file.read_text(encoding="utf-8"))
+        state = foreign_json.loads(read_bytes(file))
         self.method.restore(state["lesson"])
         self.counts = state["counts"]
         self.seconds = state["seconds"]
