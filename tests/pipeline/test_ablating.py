@@ -17,6 +17,7 @@ from fake_run import draw_outcome, fake_trace
 from tiny_model import make_tokenizer
 from typer.testing import CliRunner
 
+from reasondistill.cli.console import out
 from reasondistill.cli.entry import app
 from reasondistill.errors import ConfigError, DataError, DriftError, Interrupted, StageError
 from reasondistill.launch import launcher as launchers
@@ -196,6 +197,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "small.toml").write_text(FILE)
     make_tokenizer().save_pretrained(tmp_path / "tokenizer")
     monkeypatch.chdir(tmp_path)
+    # Tables are as wide as the terminal was when this process began.
+    monkeypatch.setattr(out, "_width", 220)
     ours = [InThisProcess, Elsewhere]
     monkeypatch.setattr(launchers, "_launchers", [*launchers.known_launchers(), *ours])
     monkeypatch.setattr(Elsewhere, "sent", {})
@@ -208,7 +211,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def ablate(*arguments: str) -> str:
     """Give the command; what it prints. Raises its errors."""
     command = ["ablate", "small.toml", "--on", "here.toml", *arguments]
-    result = CliRunner().invoke(app, command, env={"COLUMNS": "220"}, catch_exceptions=False)
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -275,7 +278,7 @@ def test_variants_share_what_is_equal_are_trained_at_equal_tokens_and_compared(p
     assert "24" in ablate(*arguments, "--dry-run")
 
     one, other = (f"small-ablate/{variant.name}/tiny-seed0" for variant in found.variants)
-    compared = CliRunner().invoke(app, ["compare", one, other], env={"COLUMNS": "200"})
+    compared = CliRunner().invoke(app, ["compare", one, other])
     assert compared.exit_code == 0 and "sums" in compared.output
     assert Path("runs/small-ablate/outcomes-correct/7-report/report.html").exists()
 
