@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -335,6 +336,12 @@ def module_graph() -> dict[str, set[str]]:
             imported.add(whole if whole in names else shorter)
         graph[name] = imported - {name, ""}
     return graph
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest knows them by their names alone: of two it runs one, where both are asked for."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert [name for name, times in names.items() if times > 1 and name != "conftest.py"] == []
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
