@@ -21,16 +21,17 @@ def main() -> None:
     from reasondistill.signals import STOPS, stop, watch
 
     watch()
-    for number in STOPS:
-        # SIG_IGN: a shell's background job, for which Ctrl-C is not meant.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
     try:
+        # The first of them may come before the next line.
+        for number in STOPS:
+            # SIG_IGN: a shell's background job, for which Ctrl-C is not meant.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, stop)
         with no_collections():
             from reasondistill.cli import main as command
 
         command()
-    except Stopped as stopped:  # between two imports, or before the command could answer
+    except Stopped as stopped:  # between two lines here, or before the command could answer
         print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_code)
 

@@ -92,11 +92,29 @@ __main__.main()
 """
 
 
-def test_a_stop_between_two_imports_is_one_line() -> None:
+BETWEEN_TWO_HANDLERS = """
+import os, signal
+from reasondistill import __main__
+answer = signal.signal
+def stopped_before_the_next(number, handler):
+    before = answer(number, handler)
+    os.kill(os.getpid(), number)
+    return before
+signal.signal = stopped_before_the_next
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "number"),
+    [(BETWEEN_TWO_HANDLERS, signal.SIGINT), (BETWEEN_IMPORTS, signal.SIGTERM)],
+    ids=["handlers", "imports"],
+)
+def test_a_stop_between_two_lines_of_the_beginning_is_one_line(program: str, number: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", BETWEEN_IMPORTS], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", "Stopped.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "Stopped.\n")
 
 
 UNWINDING = """
