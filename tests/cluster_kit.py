@@ -125,6 +125,8 @@ class Bed:
     ) -> None:
         self.folder, self.teacher, self._text = folder, teacher, cluster
         self.environment = os.environ | dict(env or {}) | {"TEST_KEY": SECRET}
+        # Ray lets its tasks stand back (15) behind all else that a busy machine does.
+        self.environment.setdefault("RAY_worker_niceness", "0")
         self.run = folder / "runs" / "sums"
         rows = [
             {"question": f"What is {i} modulo 3, plus one?", "answer": str(i % 3 + 1)}
