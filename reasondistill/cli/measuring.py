@@ -321,7 +321,7 @@ def compare(
     first, baseline = entrants[0], others[0]
     if len(others) == 1 and not markdown:
         for name, changes in comparison.changes.items():
-            print_changes(f"{first.label} and {baseline.label} on {name} differ in", changes)
+            print_changes(f"on {name} differs", changes, first.label, baseline.label)
         print_flips(comparison, first, baseline, flips)
     if target is not None:
         write_comparison(comparison, first, baseline, target)
@@ -408,11 +408,11 @@ def pooled_cells(gap: PairedEstimate) -> tuple[str, ...]:
     return verdict_word(gap), points(gap.mean), interval(gap), "", p_value(gap.p_value), ""
 
 
-def print_changes(title: str, changes: list[Change]) -> None:
-    """Settings that differ; nothing when none does."""
+def print_changes(title: str, changes: list[Change], ours: str, theirs: str) -> None:
+    """Settings that differ, below the names of the two; nothing when none does."""
     if not changes:
         return
-    table = plain_table(named(title), "first", "second")
+    table = plain_table(named(title), named(ours), named(theirs))
     for change in changes:
         values = (change.ours or "–", change.theirs or "–")
         cells = [named(shortened(value, _SETTING_CHARACTERS)) for value in values]
@@ -529,7 +529,7 @@ def diff(
         print_json(changes_values(changed))
         return
     for name, changes in changed.items():
-        print_changes(name, changes)
+        print_changes(name, changes, first, second)
         if not changes:
             out.print(f"[bold]{named(name)}[/]: no setting differs")
 

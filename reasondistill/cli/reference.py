@@ -57,6 +57,7 @@ What a run does: problems, models, sampling, data, students, measures. Each sect
 * [`[report]`](report.md): what the report shows"""
 _COLUMNS = ("key", "what it is for", "type", "default", "example")
 _CODE = re.compile(r"`([^`]+)`")
+_END_OF_CLAUSE = re.compile(r"[.,;:](?:\s|$)")
 _MARKUP = re.compile(r"\[/?(?:bold|dim|red|yellow|green|cyan)?\]")
 
 
@@ -122,13 +123,18 @@ def one_of_each(keys: Iterator[Key]) -> list[Key]:
 
 
 def words_of_section(section: Key) -> Iterator[str]:
-    """What a section is for, what its class says of itself, and where that stands."""
-    if section.about:
+    """What a section is for, what its class says of itself, and where that stands. Where the class
+    begins with the same words, they stand there once.
+    """
+    begins = _END_OF_CLAUSE.split(section.about)[0]
+    docstrings = [" ".join((inspect.getdoc(kind) or "").split()) for kind in section.sections]
+    is_said_by_class = any(text.startswith(begins) for text in docstrings)
+    if section.about and not is_said_by_class:
         yield paragraph(section.about)
     for kind in section.sections:
         for text in (inspect.getdoc(kind) or "").split("\n\n"):
             said = " ".join(text.split())
-            if said and said != section.about:
+            if said:
                 yield paragraph(said)
         module = kind.__module__.replace(".", "/")
         yield f"Source: `{module}.py`, `{kind.__name__}`."

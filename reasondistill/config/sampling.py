@@ -507,7 +507,7 @@ class TraceSettings(SamplingSettings):
 
 
 class JudgeSettings(SamplingSettings, ModelSettings):
-    """A model that decides whether an answer equals the gold answer where the rules could not:
+    """A model that decides whether an answer equals the gold where the rules cannot:
     `[verdicts.judge]`.
 
     `sampler` and `model` as for a teacher; `prompt` also has the fields `{gold}` and `{answer}`.

@@ -108,13 +108,14 @@ class NearDuplicateSettings(Section):
 
 
 class DecontaminateSettings(Section):
-    """Problems that hold a question of a benchmark of the run are set aside, or one of `files`:
+    """Problems that hold a question of a benchmark are set aside, or one of `files`:
     `[problems.decontaminate]`, on where the table stands.
 
     A question is held when the texts are equal, when `contained` of its runs of five words stand in
     the problem, or when both share `n_gram` words in a row (curation/leaks.py). `numbers = "count"`
-    keeps what has the words and other numbers; "words" takes it for a leak. `files` are
-    files as a source reads them; their field `question` holds a question, as a name or a template.
+    keeps what has the words and other numbers; "words" takes it for a leak. The
+    benchmarks are those of the run. `files` are files as a source reads them; their field
+    `question` holds a question, as a name or a template.
     """
 
     files: tuple[Annotated[str, Field(min_length=1)], ...] = ()

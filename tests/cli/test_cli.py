@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cluster_kit import wait_until
 from pydantic import Field
 from warm import forking
 
 from reasondistill.cli.files import defaults_of
-from reasondistill.runs.store import read_records
+from reasondistill.runs.store import read_manifest, read_records
 from reasondistill.sections import Section
 
 
@@ -257,25 +258,23 @@ def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_files(workpla
         for _ in range(2)
     ]
     (workplace / "script.jsonl").write_text("".join(json.dumps(row) + "\n" for row in script))
-    run(workplace, "run", "small.toml", "--runs", "whole")
-    killed = 0
-    for _ in range(14):
+    arguments = ("run", "small.toml", "--until", "examples", "--runs")
+    run(workplace, *arguments, "whole")
+    in_the_middle = 0
+    cut_run = workplace / "cut" / "small"
+    for name in ("1-problems/.", "2-traces/traces.jsonl", "3-verdicts/verdicts.jsonl"):
+        begun = cut_run / name
         process = subprocess.Popen(
-            command("run", "small.toml", "--runs", "cut"), cwd=workplace, stdout=subprocess.DEVNULL
+            command(*arguments, "cut"), cwd=workplace, stdout=subprocess.DEVNULL
         )
-        try:
-            process.wait(
-                timeout=1.5 * 1.4**killed
-            )  # at other moments each time, and long enough in the end
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
-            time.sleep(0.3)  # its task dies with it
-            continue
-        assert process.returncode == 0
-        break
-    assert killed >= 2
+        wait_until(lambda begun=begun: begun.exists() and begun.stat().st_size > 0)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        time.sleep(0.3)  # its task dies with it
+        manifest = read_manifest(cut_run / name.partition("/")[0])
+        in_the_middle += manifest is None or manifest.status != "complete"
+    assert in_the_middle >= 2
+    run(workplace, *arguments, "cut")
     for name in (
         "1-problems/problems.jsonl",
         "2-traces/traces.jsonl",
@@ -286,6 +285,7 @@ def test_kill_9_in_the_middle_then_the_same_command_gives_the_same_files(workpla
             (workplace / root / "small" / name).read_text().splitlines()
             for root in ("whole", "cut")
         )
+        assert len(whole) >= 3000
         assert [_timeless(line) for line in whole] == [_timeless(line) for line in cut], name
 
 

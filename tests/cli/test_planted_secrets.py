@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 from faulty_server import FAULTS, Body, FaultyServer, Reply, good, question_of, refuses, streams
-from test_cli import command
+from test_cli import run
 
 from reasondistill import secrets
 from reasondistill.runs.store import read_manifest
@@ -61,15 +60,6 @@ CLUSTER = "[openai]\napi_key_env = 'MY_SERVER'\nretries = 0\n[grade]\nworkers = 
 
 
 pytestmark = pytest.mark.timeout(1800)
-
-
-def run(cwd: Path, *arguments: str, code: int = 0) -> str:
-    """Run the command, however busy the machine is; return all that it printed."""
-    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, check=False)
-    text = done.stdout + done.stderr
-    assert done.returncode == code, text
-    assert "Traceback" not in text
-    return text
 
 
 def in_base64(text: str) -> str:

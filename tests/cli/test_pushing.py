@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hub_server import TOKEN, HubServer, hub
 from published_run import published_run
-from test_cli import command, run
+from test_cli import run
+from warm import forking
 
 pytest.importorskip("huggingface_hub")
 pytest.importorskip("pyarrow")
@@ -40,8 +40,8 @@ def server() -> Iterator[HubServer]:
 
 
 def push(cwd: Path, server: HubServer | str, *arguments: str, code: int = 0, **more: str) -> str:
-    """Run the command in a process of its own, logged in to the server; what it prints holds no
-    token.
+    """Run the command, forked before the hub's library is imported, logged in to the server; what
+    it prints holds no token.
     """
     url = server if isinstance(server, str) else server.url
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
@@ -54,14 +54,8 @@ def push(cwd: Path, server: HubServer | str, *arguments: str, code: int = 0, **m
         "COLUMNS": "200",
     }
     environment |= more
-    done = subprocess.run(
-        command("push", *arguments),
-        cwd=cwd,
-        env={name: value for name, value in environment.items() if value},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    variables = {name: value for name, value in environment.items() if value}
+    done = forking().run("push", *arguments, cwd=cwd, env=variables)
     text = done.stdout + done.stderr
     assert done.returncode == code, text
     assert "Traceback" not in text and TOKEN not in text

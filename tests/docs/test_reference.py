@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from typing import Any
 
 import pytest
@@ -50,6 +51,14 @@ def test_every_key_has_its_place_with_type_default_and_an_example(pages: dict[st
             all(word in cell.replace("<code>", "").replace("</code>", "") for word in wanted)
             for cell in cells
         ), (key.place, wanted)
+
+
+def test_no_section_says_its_first_words_twice(pages: dict[str, str]) -> None:
+    for name, text in pages.items():
+        for section in re.split(r"\n(?=## )", text):
+            said = re.findall(r"^<p>(.*)</p>$", section, re.M)
+            begins = [" ".join(re.split(r"[.;:]", one)[0].split()[:6]) for one in said]
+            assert len(set(begins)) == len(begins), (name, section.splitlines()[0], begins)
 
 
 def test_every_section_names_its_source(pages: dict[str, str]) -> None:

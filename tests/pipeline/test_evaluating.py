@@ -5,6 +5,7 @@ road otherwise.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,23 @@ def script(path: Path, right: set[int], *, samples: int = 1, reply: str = r"\box
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
+    return lay_out(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def _measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = lay_out(tmp_path_factory.mktemp("measured"))
+    measure(place)
+    return place
+
+
+@pytest.fixture
+def measured(_measured: Path, tmp_path: Path) -> Path:
+    """A copy of a workplace with the run `trial` in it, measured by default."""
+    return shutil.copytree(_measured, tmp_path / "measured")
+
+
+def lay_out(tmp_path: Path) -> Path:
     """Two benchmark files of six problems each, and three models: strong, weak, and one that is as
     strong.
     """
@@ -140,66 +158,60 @@ def test_a_rank_that_another_launcher_has_set_takes_no_environment_from_the_mani
 
 
 def test_the_same_command_draws_nothing_again_and_more_models_join_the_table(
-    workplace: Path,
+    measured: Path,
 ) -> None:
-    measure(workplace)
-    before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}
-    measure(workplace)
-    measure(workplace, models=("strong", "weak", "equal"))
+    before = {path: path.stat().st_mtime_ns for path in (measured / "runs").rglob("traces.jsonl")}
+    measure(measured)
+    measure(measured, models=("strong", "weak", "equal"))
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert {model for model, *_ in scores_of(workplace)} == {"strong", "weak", "equal"}
+    assert {model for model, *_ in scores_of(measured)} == {"strong", "weak", "equal"}
 
 
-def test_models_named_later_join_those_that_the_run_has(workplace: Path) -> None:
-    measure(workplace)
-    printed = measure(workplace, models=("equal",))
+def test_models_named_later_join_those_that_the_run_has(measured: Path) -> None:
+    printed = measure(measured, models=("equal",))
     assert "also in this run: strong, weak" in printed
-    assert {model for model, *_ in scores_of(workplace)} == {"strong", "weak", "equal"}
-    report = (workplace / "runs" / "trial" / "7-report" / "report.md").read_text()
+    assert {model for model, *_ in scores_of(measured)} == {"strong", "weak", "equal"}
+    report = (measured / "runs" / "trial" / "7-report" / "report.md").read_text()
     assert "Not all models were asked alike" not in report
 
 
-def test_fewer_samples_than_are_there_are_no_reason_to_draw_again(workplace: Path) -> None:
-    measure(workplace)
-    before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}
-    measure(workplace, "--n", "1")
+def test_fewer_samples_than_are_there_are_no_reason_to_draw_again(measured: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (measured / "runs").rglob("traces.jsonl")}
+    measure(measured, "--n", "1")
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert {row["k"] for row in scores_of(workplace).values()} == {1}
+    assert {row["k"] for row in scores_of(measured).values()} == {1}
 
 
-def test_a_lower_limit_reads_the_first_problems_of_those_that_are_there(workplace: Path) -> None:
-    measure(workplace)
-    before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}
+def test_a_lower_limit_reads_the_first_problems_of_those_that_are_there(measured: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (measured / "runs").rglob("traces.jsonl")}
     for limit, n in (("4", 4), ("2", 2), ("6", 6)):
-        measure(workplace, "--limit", limit)
+        measure(measured, "--limit", limit)
         assert {path: path.stat().st_mtime_ns for path in before} == before
-        assert {row["n"] for row in scores_of(workplace).values()} == {n}
-    assert scores_of(workplace)["weak", "first", "pass@1"]["mean"] == pytest.approx(2 / 6)
+        assert {row["n"] for row in scores_of(measured).values()} == {n}
+    assert scores_of(measured)["weak", "first", "pass@1"]["mean"] == pytest.approx(2 / 6)
 
 
-def test_a_gold_that_is_put_right_grades_the_same_samples_anew(workplace: Path) -> None:
-    measure(workplace)
-    before = {path: path.stat().st_mtime_ns for path in (workplace / "runs").rglob("traces.jsonl")}
-    with open(workplace / "first.toml", "a") as file:
+def test_a_gold_that_is_put_right_grades_the_same_samples_anew(measured: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (measured / "runs").rglob("traces.jsonl")}
+    with open(measured / "first.toml", "a") as file:
         file.write('[[errata]]\nid = "3"\nanswer = "7"\nreason = "to see what happens"\n')
-    measure(workplace)
+    measure(measured)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    scores = scores_of(workplace)
+    scores = scores_of(measured)
     assert scores["strong", "first", "pass@1"]["mean"] == pytest.approx(5 / 6)
     assert scores["weak", "first", "pass@1"]["mean"] == pytest.approx(3 / 6)  # it had said 7
 
 
-def test_a_benchmark_that_is_left_out_later_leaves_its_samples_in_peace(workplace: Path) -> None:
-    measure(workplace)
+def test_a_benchmark_that_is_left_out_later_leaves_its_samples_in_peace(measured: Path) -> None:
     for file in (
         "6-evals/manifest.json",
         "6-evals/records.jsonl",
         "6-evals/scores.json",
         "run.json",
     ):  # as if it was stopped before
-        (workplace / "runs" / "trial" / file).unlink()
+        (measured / "runs" / "trial" / file).unlink()
     run(
-        workplace,
+        measured,
         "eval",
         "strong=strong.jsonl",
         "-b",
@@ -210,7 +222,7 @@ def test_a_benchmark_that_is_left_out_later_leaves_its_samples_in_peace(workplac
         "scripted",
     )
     assert (
-        workplace / "runs" / "trial" / "6-evals" / "first" / "strong" / "traces" / "traces.jsonl"
+        measured / "runs" / "trial" / "6-evals" / "first" / "strong" / "traces" / "traces.jsonl"
     ).exists()
 
 
@@ -338,6 +350,7 @@ def test_two_models_are_compared_problem_by_problem_and_the_flips_can_be_read(
     assert (
         "strong@" in printed and "weak@" in printed and "gold" in printed
     )  # the setting that differs, and a problem that flipped
+    assert re.search(r"^ *on first differs +trial/strong +trial/weak *$", printed, re.M)
     found = json.loads((workplace / "c.json").read_text())
     first = next(row for row in found["differences"] if row["benchmark"] == "first")
     assert (first["gained"], first["lost"], first["n"]) == (4, 0, 6)
@@ -462,14 +475,13 @@ def test_greedy_samples_of_an_earlier_version_are_read_and_count_once(workplace:
 
 
 def test_runs_with_other_problems_are_compared_on_the_common_ones_only_when_asked(
-    workplace: Path,
+    measured: Path,
 ) -> None:
-    measure(workplace)
-    measure(workplace, "--limit", "4", name="short")
-    message = run(workplace, "compare", "trial/strong", "short/weak", code=2)
+    measure(measured, "--limit", "4", name="short")
+    message = run(measured, "compare", "trial/strong", "short/weak", code=2)
     assert "not the same problems" in message and "4 in common" in message and "--common" in message
     assert "+50.0" in run(
-        workplace, "compare", "trial/strong", "short/weak", "--benchmark", "first", "--common"
+        measured, "compare", "trial/strong", "short/weak", "--benchmark", "first", "--common"
     )
 
 
@@ -484,9 +496,8 @@ def test_runs_with_other_problems_are_compared_on_the_common_ones_only_when_aske
         (["trial/strong", "trial/weak", "--benchmark", "third"], "no benchmark 'third'"),
     ],
 )
-def test_what_cannot_be_compared_is_said(workplace: Path, arguments: list[str], said: str) -> None:
-    measure(workplace)
-    assert said in run(workplace, "compare", *arguments, code=2)
+def test_what_cannot_be_compared_is_said(measured: Path, arguments: list[str], said: str) -> None:
+    assert said in run(measured, "compare", *arguments, code=2)
 
 
 # ---- samples that failed -------------------------------------------------------------------------
@@ -598,7 +609,8 @@ def test_diff_names_every_setting_that_differs(workplace: Path) -> None:
         "think@"
     )
     assert "no setting differs" in run(workplace, "diff", "trial", "trial")
-    assert "model" in run(workplace, "diff", "trial/strong", "trial/weak")
+    differs = run(workplace, "diff", "trial/strong", "trial/weak")
+    assert re.search(r" trial/strong +trial/weak *$", differs, re.M) and "model" in differs
 
 
 # ---- power ---------------------------------------------------------------------------------------
@@ -614,15 +626,14 @@ def test_power_says_what_thirty_problems_cannot_show(workplace: Path) -> None:
     )
 
 
-def test_power_takes_its_population_from_a_past_run(workplace: Path) -> None:
-    measure(workplace)
+def test_power_takes_its_population_from_a_past_run(measured: Path) -> None:
     assert "a guess" not in run(
-        workplace, "power", "--problems", "100", "--like", "trial/strong", "--and", "trial/weak"
+        measured, "power", "--problems", "100", "--like", "trial/strong", "--and", "trial/weak"
     )
     assert "belong together" in run(
-        workplace, "power", "--problems", "100", "--like", "trial/strong", code=2
+        measured, "power", "--problems", "100", "--like", "trial/strong", code=2
     )
-    assert "either --benchmarks or --problems" in run(workplace, "power", code=2)
+    assert "either --benchmarks or --problems" in run(measured, "power", code=2)
 
 
 # ---- records -------------------------------------------------------------------------------------
@@ -637,10 +648,9 @@ def test_every_sample_of_every_variant_is_a_record(workplace: Path) -> None:
 
 
 def test_stored_samples_are_read_where_nothing_can_be_written(
-    workplace: Path, mounted: Callable[..., Path]
+    measured: Path, mounted: Callable[..., Path]
 ) -> None:
-    measure(workplace)
-    mounted("ro", workplace / "runs")
-    assert "all is done" in measure(workplace)
-    assert "better" in run(workplace, "compare", "trial/strong", "trial/weak")
-    assert "no setting differs" in run(workplace, "diff", "trial/strong", "trial/strong")
+    mounted("ro", measured / "runs")
+    assert "all is done" in measure(measured)
+    assert "better" in run(measured, "compare", "trial/strong", "trial/weak")
+    assert "no setting differs" in run(measured, "diff", "trial/strong", "trial/strong")

@@ -518,10 +518,10 @@ def test_a_run_on_one_machine_lives_at_its_url_and_goes_on_from_an_empty_folder(
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     first = Bed(tmp_path / "a", slow_teacher, CLUSTER.replace("{{store}}", store))
-    first.call("run", "sums.toml", "--on", "cluster.toml", "--until", "traces")
+    first.call_forked("run", "sums.toml", "--on", "cluster.toml", "--until", "traces")
     second = Bed(tmp_path / "b", slow_teacher, CLUSTER.replace("{{store}}", store))
     slow_teacher.asked.clear()
-    second.call("run", "sums.toml", "--on", "cluster.toml", "--until", "examples")
+    second.call_forked("run", "sums.toml", "--on", "cluster.toml", "--until", "examples")
     assert not slow_teacher.asked
     for name, records in undisturbed.items():
         assert second.records(name) == records, name
@@ -571,7 +571,7 @@ class Apart:
 
     def __init__(self, folder: Path, store: str, teacher: SlowTeacher) -> None:
         bed = Bed(folder, teacher, CLUSTER.replace('storage = "{{store}}"\n', ""))
-        bed.call("run", "sums.toml", "--on", "cluster.toml", "--until", "problems")
+        bed.call_forked("run", "sums.toml", "--on", "cluster.toml", "--until", "problems")
         with Remote(store, bed.run) as made:
             made.publish()
         self.store, self.scratch = store, folder / "scratch"

@@ -608,7 +608,8 @@ def main() -> int:
     os.environ |= {"COLUMNS": "200", "NO_COLOR": "1"}
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        warm = stack.enter_context(Warm(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        warm = stack.enter_context(Warm(place, of="all"))
         bench = Bench(
             asked.run, asked.pipeline, work, warm, repairs=asked.repair, again=asked.again
         )

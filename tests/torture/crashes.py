@@ -592,7 +592,7 @@ def main() -> int:
         python = Path(sys.executable)
         if asked.warm:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            python = stack.enter_context(Warm(place)).python
+            python = stack.enter_context(Warm(place, of="all")).python
         beds = {name: Bed(plan, asked.work.resolve(), python) for name, plan in PLANS.items()}
         began = time.monotonic()
         for cell in wanted:

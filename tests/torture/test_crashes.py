@@ -32,7 +32,7 @@ SAMPLE = (
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """The run without models; its states are made once, and what nothing disturbs is forked."""
-    with Warm(tmp_path_factory.mktemp("warm")) as warm:
+    with Warm(tmp_path_factory.mktemp("warm"), of="light") as warm:
         yield Bed(SUMS, tmp_path_factory.mktemp("torture"), warm.python)
 
 

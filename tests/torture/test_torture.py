@@ -55,7 +55,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "200")
         patch.setenv("NO_COLOR", "1")
-        with Warm(tmp_path_factory.mktemp("warm")) as forking:
+        with Warm(tmp_path_factory.mktemp("warm"), of="light") as forking:
             yield forking
 
 

@@ -2,13 +2,16 @@
 forked from one that has imported everything and done nothing else.
 
     forking().run("run", "small.toml", cwd=place)   # as subprocess.run
-    with Warm(folder) as warm:                      # of one's own
+    with Warm(folder, of="all") as warm:            # of one's own, whose forks train
         warm.python                                 # what a command starts its tasks with
 
 A command that starts others (`run` starts a task for each stage) finds `warm.python` in
 `sys.executable`: called with `-m reasondistill` it asks for one more fork, else it is Python. What
 a process prints, its exit code, its environment and its folder are its own. Signals do not reach
 the forked process, so that this is nothing for tests of kills.
+
+`forking()` has imported what needs no torch: a tenth of a second of each fork would go for copying
+the tables of its memory and taking torch apart at its end. A task that trains imports torch then.
 """
 
 from __future__ import annotations
@@ -25,18 +28,28 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
+
+import typer.main
 
 from reasondistill.launch.task_process import die_with_parent
 
-# Imported before the first fork, besides all of reasondistill. Not vllm: it looks at the process in
-# which it is imported.
-_LIBRARIES = ("numpy", "pyarrow", "pyarrow.parquet", "torch", "datasets", "transformers", "trl")
+# Imported before the first fork, besides reasondistill. Not vllm: it looks at the process in which
+# it is imported.
+_LIGHT = ("numpy", "pandas", "pyarrow", "pyarrow.compute", "pyarrow.parquet")
+_LIBRARIES = {"light": _LIGHT, "all": (*_LIGHT, "torch", "datasets", "transformers", "trl")}
 _LATE = ("vllm", "ray", "bench")
+# Their modules import torch; the packages themselves do not.
+_WITH_TORCH = (
+    "reasondistill.losses.",
+    "reasondistill.stages.students.",
+    "reasondistill.models.scores.measuring",
+)
+Imports = Literal["light", "all"]
 _READY = b"ready\n"
 
 # What stands for Python in a forked command: {python} is the real one, {place} the socket.
@@ -63,9 +76,12 @@ os._exit(code[0] if code else 70)
 
 
 class Warm:
-    """A process that forks commands, from `with` to its end; `folder` takes its socket."""
+    """A process that forks commands, from `with` to its end; `folder` takes its socket. `of` says
+    what it has imported: "light" is all that needs no torch.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, of: Imports) -> None:
+        self._imports = of
         self._socket = folder / "warm.socket"
         self.python = folder / "python"
 
@@ -73,7 +89,7 @@ class Warm:
         client = _CLIENT.format(python=sys.executable, place=str(self._socket))
         self.python.write_text(client)
         self.python.chmod(0o755)
-        command = [sys.executable, __file__, str(self._socket), str(self.python)]
+        command = [sys.executable, __file__, self._imports, str(self._socket), str(self.python)]
         self._server = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -120,22 +136,30 @@ def forking() -> Warm:
     """One for all tests of a process, until they end."""
     opened = ExitStack()
     atexit.register(opened.close)
-    return opened.enter_context(Warm(Path(opened.enter_context(TemporaryDirectory()))))
+    folder = Path(opened.enter_context(TemporaryDirectory()))
+    return opened.enter_context(Warm(folder, of="light"))
 
 
 # ---- the process that forks ----------------------------------------------------------------------
 
 
-def import_all() -> None:
+def import_all(imports: str) -> None:
     """Import the package and what its stages use."""
     import reasondistill
 
-    for name in _LIBRARIES:
+    for name in _LIBRARIES[imports]:
         importlib.import_module(name)
     for module in pkgutil.walk_packages(reasondistill.__path__, "reasondistill."):
         is_late = any(word in module.name for word in _LATE)
+        if imports == "light":
+            is_late = is_late or module.name.startswith(_WITH_TORCH)
         if not is_late and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    # Built from the signatures of all commands, in each process anew: half of what `list` takes.
+    typer.main.get_command = cache(typer.main.get_command)
+    typer.main.get_command(importlib.import_module("reasondistill.cli.entry").app)
+    if imports == "light":  # a fork would be slow, and the hub's library has read its environment
+        assert not {"torch", "huggingface_hub"} & sys.modules.keys()
 
 
 def serve(place: str, client: str) -> None:
@@ -211,5 +235,5 @@ def become(asked: Mapping[str, Any], streams: Sequence[int], client: str) -> Non
 
 
 if __name__ == "__main__":
-    import_all()
-    serve(*sys.argv[1:])
+    import_all(sys.argv[1])
+    serve(*sys.argv[2:])
