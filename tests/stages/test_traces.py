@@ -704,6 +704,20 @@ def test_samples_that_go_on_do_not_make_it_minutes(problems: Path, tmp_path: Pat
     assert progress.line(1000.0).endswith(" · 31m57s left")
 
 
+def test_last_samples_that_are_longer_than_the_others_have_no_time_left(
+    problems: Path, tmp_path: Path
+) -> None:
+    run_traces(settings(n=1, max_tokens=8), problems, tmp_path / "t", Serving(CLUSTER, opener()))
+    first = traces_in(tmp_path / "t")[0]
+    short = first.completion.model_copy(update={"tokens": 10})
+    running = Running(requests=1, tokens=300)
+    progress = SamplingProgress(
+        tmp_path, model="m", samples=2, done=0, total=2, load_seconds=0.0, running=running
+    )
+    progress.add([first.model_copy(update={"completion": short})])
+    assert progress.line(100.0).endswith(" · 1 running with 300 tokens so far")
+
+
 def test_the_references_themselves_can_be_the_teacher(problems: Path, tmp_path: Path) -> None:
     run_traces(
         settings(n=1, teachers=({"model": "reference", "sampler": "reference"},)),

@@ -140,10 +140,10 @@ class SamplingProgress(Progress):
             left_s = self.seconds_left(seconds)
         return self.words(self.done_before + self.drawn, details, left_s)
 
-    def seconds_left(self, seconds: float) -> float:
-        """By the lengths of the samples that have ended, less what is there of the others. Of
-        hundreds that are begun at once a few end first: to divide by their number alone would make
-        the first minutes say days.
+    def seconds_left(self, seconds: float) -> float | None:
+        """By the lengths of the samples that have ended, less what is there of the others; None
+        where these are longer than that already. Of hundreds that are begun at once a few end
+        first: to divide by their number alone would make the first minutes say days.
         """
         samples_left = self._samples - self.drawn
         tokens = self.tokens + self._running.tokens
@@ -152,7 +152,9 @@ class SamplingProgress(Progress):
         of_earlier_sessions = self.kept.tokens - self.drawn_of_kept
         there = of_earlier_sessions + self._running.tokens
         tokens_left = samples_left * self._ended_tokens / self.drawn - there
-        return max(0.0, tokens_left) * seconds / tokens
+        if tokens_left <= 0:
+            return None
+        return tokens_left * seconds / tokens
 
 
 class Recorder:
