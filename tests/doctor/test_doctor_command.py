@@ -28,7 +28,9 @@ def with_student(tiny: Path) -> tuple[str, str]:
 
 def as_json(cwd: Path, *arguments: str) -> Any:
     words = ("doctor", *arguments, "--json")
-    return json.loads(forking().run(*words, cwd=cwd, env=dict(os.environ), timeout_s=300).stdout)
+    return json.loads(
+        forking("all").run(*words, cwd=cwd, env=dict(os.environ), timeout_s=300).stdout
+    )
 
 
 def test_a_sound_file_has_nothing_wrong_and_shows_what_is_learnt(

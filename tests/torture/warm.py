@@ -132,12 +132,12 @@ class Warm:
 
 
 @lru_cache
-def forking() -> Warm:
-    """One for all tests of a process, until they end."""
+def forking(of: Imports = "light") -> Warm:
+    """One for all tests of a process, until they end; "all" where most forks would import torch."""
     opened = ExitStack()
     atexit.register(opened.close)
     folder = Path(opened.enter_context(TemporaryDirectory()))
-    return opened.enter_context(Warm(folder, of="light"))
+    return opened.enter_context(Warm(folder, of=of))
 
 
 # ---- the process that forks ----------------------------------------------------------------------
