@@ -20,11 +20,12 @@ from fake_run import STAGES, fail_samples, fake_run
 from reasondistill.config import ReportSettings
 from reasondistill.errors import StageError
 from reasondistill.grading import GradingPool
-from reasondistill.records import Student, SuspectGold, Trace
+from reasondistill.records import Score, Student, SuspectGold, Trace
 from reasondistill.runs.store import read_manifest, read_records, write_manifest, write_records
 from reasondistill.stages import evals
 from reasondistill.stages.report import plots, run_report
 from reasondistill.stages.report.markdown import fenced, inline
+from reasondistill.tables import ScoreRow, score_table
 
 MODELS = ["sft", "answer-only", "base", "teacher"]
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> | `````` \x00\x1b[31m & \" '"
@@ -544,6 +545,53 @@ def test_report_works_after_every_stage(until: str, tmp_path: Path) -> None:
     assert ("Loss by step" in page) == (reached >= 4)
     assert "Against its baselines" not in page  # not collected yet
     assert json_of(folder)["scores"] == []
+
+
+def test_the_first_lines_say_what_is_missing_stopped_lost_and_not_forecast(tmp_path: Path) -> None:
+    run = fake_run(tmp_path)
+    lost = ["gsm_symbolic/test/3:0", "gsm_symbolic/test/7:0"]
+    fail_samples(run / "6-evals" / "gsm_symbolic" / "sft" / "traces", lost, "HTTP 503")
+    collect(run, failures_allowed=0.1)
+    folder = run / "5-students" / "answer-only"
+    (folder / "student.json").unlink()
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    stopped = replace(manifest, status="partial", counts={}, seconds=0.0)
+    write_manifest(folder, stopped)
+    known = {"stage": "traces", "state": "new", "work": ""}
+    unknown = known | {"stage": "students/sft", "unknown": "unknown: use --calibrate 20"}
+    forecast = {"run": "demo", "made": "2026-11-22", "cluster": "here", "sources": []}
+    forecast |= {"stages": [known, unknown], "total": known | {"stage": "total"}}
+    (run / "forecast.json").write_text(json.dumps(forecast))
+    expected = ["2-traces", "5-students/sft", "5-students/gkd", "5-students/two", "6-evals"]
+    settings = ReportSettings()
+    run_report(run, run / "7-report", settings=settings, title="x", about="", expected=expected)
+    made = run / "7-report"
+    said = [
+        "Not all is there: 5-students/gkd, 5-students/two are asked for and not made.",
+        "This run is not finished: 5-students/answer-only (stopped after step 60). "
+        "Numbers here may still change.",
+        "Answers are missing: sft on gsm_symbolic (2 samples lost).",
+        "The forecast does not know what these take: students/sft.",
+    ]
+    page = page_of(made)
+    assert re.findall(r'<p class="headline fault">(.*?)</p>', page) == said
+    markdown = (made / "report.md").read_text()
+    for sentence in said:
+        assert f"**{inline(sentence)}**" in markdown
+    # What a stopped stage has not told is not 0.
+    row = next(line for line in markdown.splitlines() if "answer-only (unfinished)" in line)
+    assert "| unknown | unknown | unknown |" in row and " 0 " not in row
+    figures = read_manifest(made)
+    assert figures is not None and said[0] in figures.figures["headline"]
+
+
+def test_what_has_no_outcomes_has_unknown_shares() -> None:
+    score = Score(
+        model="a", benchmark="b", metric="pass@1", mean=0.4, low=0.3, high=0.5, n=9, k=1, method=""
+    )
+    table = score_table([ScoreRow("a", "b", score)], (), ["truncated"])
+    assert table.column("truncated %") == ["unknown"]
 
 
 def test_a_run_with_traces_only_says_so(tmp_path: Path) -> None:

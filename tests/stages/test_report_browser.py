@@ -26,7 +26,7 @@ BOXES = (
 IS_CUT = (
     "Array.from(document.querySelectorAll('main *')).filter((part) => part.checkVisibility() && "
     "!part.closest('.scroll, svg, pre, .names') && "
-    "part.getBoundingClientRect().right > innerWidth + 1).map((part) => part.outerHTML.slice(0, 90))"
+    "part.getBoundingClientRect().right > innerWidth + 1).map((part) => part.outerHTML)"
 )
 TIP = "document.getElementById('tip').textContent"
 

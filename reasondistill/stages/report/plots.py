@@ -77,7 +77,7 @@ def forest(
         share = (value - start) / (end - start)
         return f"{2 + 96 * min(max(share, 0.0), 1.0):.2f}"
 
-    places = [tick for tick in ticks(100 * start, 100 * end, 4) if start <= tick / 100 <= end]
+    places = [tick for tick in ticks(100 * start, 100 * end) if start <= tick / 100 <= end]
     labels: list[Tick] = []
     for tick in places:
         anchor = "middle"
