@@ -37,7 +37,7 @@ def joined(parts: Iterable[Markup]) -> Markup:
     return Markup("").join(parts)
 
 
-def plain(content: Table, *pictures: Pictures, label: str = "Table") -> Markup:
+def plain(content: Table, *pictures: Pictures, label: str = "all") -> Markup:
     """A table of text, columns of pictures between; better, worse and tied have their colour."""
     names = list(content.headers)
     numbers = {name for name in names[content.numbers :] if name}

@@ -321,7 +321,7 @@ def _timings(facts: Facts) -> Markup:
     if len(known) < len(rows):
         together = "in all stages together whose time is known"
     note = f"{duration(sum(known))} {together}. {wording.costs(facts)}".rstrip()
-    headers = ("stage", "time", "", "in", "out", "tokens/s")
+    headers = ("stage", "time", "of the longest", "in", "out", "tokens/s")
     shown = table(headers, cells, numbers={1, 3, 4, 5}, label="Time of each stage")
     return note_line(note) + shown
 
