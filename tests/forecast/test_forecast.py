@@ -605,8 +605,7 @@ def test_a_sum_of_nothing_known_is_unknown_and_not_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An untouched base takes nothing: alone it is no forecast of the run."""
-    base = student(name="base", method="base")
-    found = make_forecast(planned(tmp_path, students=[student(), base]))
+    found = make_forecast(planned(tmp_path, students=[student(baselines=["base"])]))
     assert stage(found, "students/base").unknown is None
     total = found.total
     assert total.work.startswith("1 of ") or total.work.startswith("2 of ")

@@ -6,8 +6,6 @@ What a model, a dataset or a user wrote goes as text into templates/, where ever
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
 from reasondistill.runs.missing import LOST, REFUSED
 from reasondistill.stages.report import evidence, forecast_check, wording
-from reasondistill.stages.report.browser.page import KATEX, script_of
+from reasondistill.stages.report.browser.page import KATEX, script_of, sums_of
 from reasondistill.stages.report.facts import (
     NOT_GRADED,
     STUDENTS,
@@ -104,14 +102,9 @@ def _policy() -> str:
     trace contains.
     """
     return (
-        f"default-src 'none'; style-src {_sum(STYLE)}; font-src data:; "
-        f"script-src {_sum(_script())} 'strict-dynamic'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {sums_of([STYLE])}; font-src data:; "
+        f"script-src {sums_of([_script()])} 'strict-dynamic'; base-uri 'none'; form-action 'none'"
     )
-
-
-def _sum(inline: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(inline.encode()).digest())
-    return f"'sha256-{digest.decode()}'"
 
 
 def _pieces(sentence: str) -> Iterator[tuple[str, str]]:
