@@ -568,7 +568,7 @@ def test_the_first_lines_say_what_is_missing_stopped_lost_and_not_forecast(tmp_p
     run_report(run, run / "7-report", settings=settings, title="x", about="", expected=expected)
     made = run / "7-report"
     said = [
-        "Not all is there: 5-students/gkd, 5-students/two are asked for and not made.",
+        "Of what the pipeline file asks for, these are not made: 5-students/gkd, 5-students/two.",
         "This run is not finished: 5-students/answer-only (stopped after step 60). "
         "Numbers here may still change.",
         "Answers are missing: sft on gsm_symbolic (2 samples lost).",

@@ -78,9 +78,8 @@ def faults(facts: Facts) -> list[str]:
     """
     sentences: list[str] = []
     if facts.absent:
-        are = "is" if len(facts.absent) == 1 else "are"
         names = few(facts.absent, MOST_MISSING)
-        sentences.append(f"Not all is there: {names} {are} asked for and not made.")
+        sentences.append(f"Of what the pipeline file asks for, these are not made: {names}.")
     unfinished = [_unfinished(facts, place) for place in facts.unfinished]
     if unfinished:
         listed = ", ".join(unfinished)
