@@ -292,8 +292,8 @@ def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -
             label=f"Tokens per answer: {name}",
             is_last=name == last,
         )
-        row = {"name": wording.label(name), "count": whole(len(tokens)), "picture": picture}
-        rows.append(row)
+        row: dict[str, object] = {"name": wording.label(name), "picture": picture}
+        rows.append(row | {"count": whole(len(tokens))})
     return macro("sections.html", "lengths", rows, caption)
 
 
