@@ -29,6 +29,7 @@ IS_CUT = (
     "part.getBoundingClientRect().right > innerWidth + 1).map((part) => part.outerHTML)"
 )
 NAMES = ("Students", "Differences", "Scores of gsm_symbolic")
+FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TIP = "document.getElementById('tip').textContent"
 
 
@@ -110,6 +111,7 @@ def test_every_picture_says_its_numbers_to_the_pointer(page: Page) -> None:
     page.value(
         "document.querySelector('.forest').scrollIntoView({behavior: 'instant', block: 'center'})"
     )
+    page.value(FRAMES)  # scrolling hides what the pointer showed
     x, y = page.value(f"[{dot}.x + 20, {dot}.y + 5]")
     page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     page.wait(TIP)

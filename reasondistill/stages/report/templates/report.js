@@ -40,8 +40,10 @@ document.addEventListener('toggle', function (event) {
 (function () {
   const tip = document.getElementById('tip');
   let shown = null;
+  let follow = null; // what the keys show stays beside its mark while the page scrolls to it
 
   function hide() {
+    follow = null;
     if (shown) shown.classList.remove('on');
     shown = null;
     tip.classList.remove('on');
@@ -88,6 +90,7 @@ document.addEventListener('toggle', function (event) {
       at = Math.max(0, Math.min(marks.length - 1, number));
       const { x, y } = place(marks[at]);
       show(marks[at], words[at], x, y);
+      follow = () => go(at);
     }
 
     picture.addEventListener('pointermove', function (event) {
@@ -100,6 +103,7 @@ document.addEventListener('toggle', function (event) {
         }
       });
       show(marks[at], words[at], event.clientX, event.clientY);
+      follow = null;
     });
     picture.addEventListener('pointerleave', hide);
     picture.addEventListener('blur', hide);
@@ -116,7 +120,7 @@ document.addEventListener('toggle', function (event) {
       event.preventDefault();
     });
   });
-  addEventListener('scroll', hide, { passive: true });
+  addEventListener('scroll', () => (follow || hide)(), { passive: true });
 })();
 
 // On paper folded parts stand open.
