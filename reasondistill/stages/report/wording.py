@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TypeVar
 
 from reasondistill.config import CONTROLS
 from reasondistill.durations import duration
@@ -447,8 +446,8 @@ class Timing:
 
     name: str
     seconds: float | None
-    came_in: int | None
-    came_out: int | None
+    came_in: float | None
+    came_out: float | None
     tokens_per_s: float | None
 
 
@@ -496,12 +495,9 @@ def _timing(name: str, manifests: Sequence[Manifest]) -> Timing:
     return Timing(name, _known_sum(times), came_in, came_out, tokens_per_s)
 
 
-Amount = TypeVar("Amount", int, float)
-
-
-def _known_sum(amounts: Iterable[Amount | None]) -> Amount | None:
+def _known_sum(amounts: Iterable[float | None]) -> float | None:
     """None where one of them is not known."""
-    known: list[Amount] = []
+    known: list[float] = []
     for amount in amounts:
         if amount is None:
             return None
