@@ -193,10 +193,17 @@ def score_table(
         cells = [row.model, row.benchmark, percent(row.score.mean), interval(row.score)]
         cells += [row.metrics.get(name, "") for name in metrics]
         cells.append(size_text(row.score))
-        cells += [percent(row.outcomes.get(outcome, 0.0)) for outcome in outcomes]
+        cells += [_share(row.outcomes, outcome) for outcome in outcomes]
         cells.append(whole_or_blank(row.tokens))
         lines.append(tuple(cells))
     return Table(tuple(headers), tuple(lines), numbers=2)
+
+
+def _share(outcomes: Mapping[str, float], outcome: str) -> str:
+    """An outcome that no sample had is 0; where nobody counted them it is unknown."""
+    if not outcomes:
+        return "unknown"
+    return percent(outcomes.get(outcome, 0.0))
 
 
 def metric_header(metric: str) -> str:

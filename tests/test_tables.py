@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from markupsafe import Markup
 from rich.console import Console
 
 from reasondistill.cli.console import coloured
@@ -85,7 +86,7 @@ def test_terminal_markdown_and_page_show_the_same_cells() -> None:
 
 def test_pictures_stand_behind_the_column_that_they_picture() -> None:
     table = difference_table([DIFFERENCE])
-    page = html.plain(table, html.Pictures("points", "scale", ["<svg></svg>"]))
+    page = html.plain(table, html.Pictures("points", "scale", [Markup("<svg></svg>")]))
     heads = re.findall(r"<th scope=\"col\"[^>]*>([^<]*)</th>", page)
     assert heads[heads.index("points") + 1] == "scale" and "<td><svg></svg></td>" in page
     assert '<td class="number">−3.1</td>' in page and '<span class="tied">tied</span>' in page

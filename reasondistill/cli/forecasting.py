@@ -156,6 +156,8 @@ _FIGURES = ("tokens", "time", "left", "hours", "disk", "memory", "money")
 _SEED = r"-seed\d+$"
 _STATES = {"new": "", "partial": " [yellow](begun)[/]", "done": " [green]✓[/]"}
 _MOST_NAMES = 3
+# Rows of which tokens are a part of the cost.
+_WITH_TOKENS = ("traces", "students", "evals", "total")
 
 
 def print_forecast(result: Forecast) -> None:
@@ -225,7 +227,7 @@ def cells_of(row: StageForecast, *, has_gpus: bool) -> dict[str, str]:
     hours = row.cpu_hours
     if has_gpus:
         hours = row.gpu_hours
-    return {
+    cells = {
         "tokens": range_text(row.tokens, count_words),
         "time": range_text(row.wall_hours, hours_words),
         "left": range_text(row.left_hours, hours_words),
@@ -234,6 +236,13 @@ def cells_of(row: StageForecast, *, has_gpus: bool) -> dict[str, str]:
         "memory": range_text(row.memory_bytes, bytes_words),
         "money": range_text(row.money, "{:,.2f}".format),
     }
+    if row.unknown is None:
+        return cells
+    has_tokens = row.stage.partition("/")[0] in _WITH_TOKENS
+    for name, cell in cells.items():
+        if not cell and (name != "tokens" or has_tokens):
+            cells[name] = "[yellow]unknown[/]"
+    return cells
 
 
 def range_text(values: Range | None, words: Callable[[float], str]) -> str:

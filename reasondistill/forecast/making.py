@@ -21,7 +21,6 @@ from reasondistill.forecast.costs import (
 )
 from reasondistill.forecast.evidence import Evidence, read_evidence
 from reasondistill.forecast.light_stages import stage_costs
-from reasondistill.forecast.monte_carlo import exact
 from reasondistill.forecast.on_paper import Paper, assumptions
 from reasondistill.forecast.training_cost import students_wall
 from reasondistill.pipeline.runs import Run
@@ -50,11 +49,14 @@ def make_forecast(
         context = replace(context, run=run, paper=paper)
     costs = list(stage_costs(context))
     charges = [charge(cost, run.cluster) for cost in costs]
-    whole = Charge(
-        gpu_s=known_sum(one.gpu_s for one in charges),
-        cpu_s=known_sum(one.cpu_s for one in charges),
-        money=known_sum(one.money for one in charges),
-    )
+    together = total_cost(context, costs)
+    whole = Charge()
+    if together.worker_s is not None:
+        whole = Charge(
+            gpu_s=known_sum(one.gpu_s for one in charges),
+            cpu_s=known_sum(one.cpu_s for one in charges),
+            money=known_sum(one.money for one in charges),
+        )
     return Forecast(
         run=run.pipeline.name,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -64,7 +66,7 @@ def make_forecast(
         stages=tuple(
             to_record(cost, charged) for cost, charged in zip(costs, charges, strict=True)
         ),
-        total=to_record(total_cost(context, costs), whole),
+        total=to_record(together, whole),
     )
 
 
@@ -96,6 +98,11 @@ def _tells(evidence: Evidence) -> bool:
     return bool(evidence.manifests or evidence.answers)
 
 
+def _takes_something(cost: Cost) -> bool:
+    parts = (cost.tokens, cost.worker_s)
+    return any(part is not None and bool(part.any()) for part in parts)
+
+
 def total_cost(context: Context, costs: Sequence[Cost]) -> Cost:
     """The sum of the known costs; students in parallel as far as the cluster file allows."""
     students: dict[str, Cost] = {}
@@ -105,7 +112,7 @@ def total_cost(context: Context, costs: Sequence[Cost]) -> Cost:
             students[cost.stage.partition("/")[2]] = cost
         else:
             others.append(cost)
-    wall, left = exact(0.0), exact(0.0)
+    wall = left = None
     if students:
         wall, left = students_wall(context, students)
     states = {cost.state for cost in costs}
@@ -120,6 +127,9 @@ def total_cost(context: Context, costs: Sequence[Cost]) -> Cost:
         names = ", ".join(dict.fromkeys(map(without_seed, unknown)))
         work = f"{len(costs) - len(unknown)} of {len(costs)} known"
         without = f"without what is unknown: {names}"
+        if not any(map(_takes_something, costs)):
+            # What is known takes nothing: its sum would read like a forecast.
+            return Cost("total", state, work, unknown=without)
     return Cost(
         "total",
         state,

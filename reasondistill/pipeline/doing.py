@@ -6,7 +6,7 @@ A stage is imported by who does it: all seven took a third of a task's start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -331,7 +331,21 @@ def do_report(run: Run, task: Task, stop: StopSignal) -> Manifest:
         title=run.pipeline.report.title or run.pipeline.name,
         about=run.pipeline.about,
         keep_old=run.keep_old,
+        expected=_expected(run),
     )
+
+
+def _expected(run: Run) -> Iterator[str]:
+    """The places in the run's folder that its pipeline file asks for, before the report."""
+    for stage in run.stages:
+        if stage == "students":
+            for student in run.pipeline.all_students():
+                yield run.layout.place_of(run.layout.student(student.name).path)
+        elif stage == "evals":
+            if run.pipeline.evals.benchmarks:
+                yield run.layout.place_of(run.stage(stage))
+        elif stage != "report":
+            yield run.layout.place_of(run.stage(stage))
 
 
 DOERS: Mapping[str, Doer] = {

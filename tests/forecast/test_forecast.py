@@ -26,6 +26,7 @@ from test_cli import run as command
 from test_report import full_run, make
 from traces_kit import make_earlier
 
+from reasondistill.cli import forecasting
 from reasondistill.config import Cluster, ExampleSettings, Pipeline
 from reasondistill.doctor import estimate
 from reasondistill.errors import DataError
@@ -598,6 +599,23 @@ def test_what_nobody_knows_is_said_and_no_number_is_made_up(tmp_path: Path) -> N
             and row.tokens is None
         )
     assert found.total.unknown is not None and "students/small" in found.total.unknown
+
+
+def test_a_sum_of_nothing_known_is_unknown_and_not_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An untouched base takes nothing: alone it is no forecast of the run."""
+    found = make_forecast(planned(tmp_path, students=[student(baselines=["base"])]))
+    assert stage(found, "students/base").unknown is None
+    total = found.total
+    assert total.work.startswith("1 of ") or total.work.startswith("2 of ")
+    parts = (total.wall_hours, total.worker_hours, total.cpu_hours, total.gpu_hours, total.bytes)
+    assert parts == (None,) * 5
+    monkeypatch.setattr(forecasting.out, "_width", 200)
+    forecasting.print_forecast(found)
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert rows["total"].count("unknown") >= 4 and " 0 " not in rows["total"]
+    assert rows["traces"].count("unknown") >= 4 and rows["verdicts"].count("unknown") >= 3
 
 
 def test_problems_without_a_limit_are_not_counted_before_stage_one(tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ from fake_run import STAGES, fail_samples, fake_run
 from reasondistill.config import ReportSettings
 from reasondistill.errors import StageError
 from reasondistill.grading import GradingPool
-from reasondistill.records import Student, SuspectGold, Trace
+from reasondistill.records import Score, Student, SuspectGold, Trace
 from reasondistill.runs.store import read_manifest, read_records, write_manifest, write_records
 from reasondistill.stages import evals
 from reasondistill.stages.report import plots, run_report
 from reasondistill.stages.report.markdown import fenced, inline
+from reasondistill.tables import ScoreRow, score_table
 
 MODELS = ["sft", "answer-only", "base", "teacher"]
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> | `````` \x00\x1b[31m & \" '"
@@ -463,7 +464,7 @@ def test_page_is_well_formed_and_loads_nothing(report: Path) -> None:
     assert (
         policy is not None
         and "default-src 'none'" in policy
-        and "'unsafe-inline'; font-src data:; script-src 'sha256-" in policy
+        and re.search(r"style-src 'sha256-\S+'; font-src data:; script-src 'sha256-", policy)
     )
 
 
@@ -544,6 +545,53 @@ def test_report_works_after_every_stage(until: str, tmp_path: Path) -> None:
     assert ("Loss by step" in page) == (reached >= 4)
     assert "Against its baselines" not in page  # not collected yet
     assert json_of(folder)["scores"] == []
+
+
+def test_the_first_lines_say_what_is_missing_stopped_lost_and_not_forecast(tmp_path: Path) -> None:
+    run = fake_run(tmp_path)
+    lost = ["gsm_symbolic/test/3:0", "gsm_symbolic/test/7:0"]
+    fail_samples(run / "6-evals" / "gsm_symbolic" / "sft" / "traces", lost, "HTTP 503")
+    collect(run, failures_allowed=0.1)
+    folder = run / "5-students" / "answer-only"
+    (folder / "student.json").unlink()
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    stopped = replace(manifest, status="partial", counts={}, seconds=0.0)
+    write_manifest(folder, stopped)
+    known = {"stage": "traces", "state": "new", "work": ""}
+    unknown = known | {"stage": "students/sft", "unknown": "unknown: use --calibrate 20"}
+    forecast = {"run": "demo", "made": "2026-11-22", "cluster": "here", "sources": []}
+    forecast |= {"stages": [known, unknown], "total": known | {"stage": "total"}}
+    (run / "forecast.json").write_text(json.dumps(forecast))
+    expected = ["2-traces", "5-students/sft", "5-students/gkd", "5-students/two", "6-evals"]
+    settings = ReportSettings()
+    run_report(run, run / "7-report", settings=settings, title="x", about="", expected=expected)
+    made = run / "7-report"
+    said = [
+        "Of what the pipeline file asks for, these are not made: 5-students/gkd, 5-students/two.",
+        "This run is not finished: 5-students/answer-only (stopped after step 60). "
+        "Numbers here may still change.",
+        "Answers are missing: sft on gsm_symbolic (2 samples lost).",
+        "The forecast does not know what these take: students/sft.",
+    ]
+    page = page_of(made)
+    assert re.findall(r'<p class="headline fault">(.*?)</p>', page) == said
+    markdown = (made / "report.md").read_text()
+    for sentence in said:
+        assert f"**{inline(sentence)}**" in markdown
+    # What a stopped stage has not told is not 0.
+    row = next(line for line in markdown.splitlines() if "answer-only (unfinished)" in line)
+    assert "| unknown | unknown | unknown |" in row and " 0 " not in row
+    figures = read_manifest(made)
+    assert figures is not None and said[0] in figures.figures["headline"]
+
+
+def test_what_has_no_outcomes_has_unknown_shares() -> None:
+    score = Score(
+        model="a", benchmark="b", metric="pass@1", mean=0.4, low=0.3, high=0.5, n=9, k=1, method=""
+    )
+    table = score_table([ScoreRow("a", "b", score)], (), ["truncated"])
+    assert table.column("truncated %") == ["unknown"]
 
 
 def test_a_run_with_traces_only_says_so(tmp_path: Path) -> None:
@@ -733,15 +781,37 @@ def test_histogram_counts_everything_inside_its_range() -> None:
     drawn = ElementTree.fromstring(
         plots.histogram([0, 1, 39, 40, 40], start=0, end=40, tone="s0", label="x", is_last=True)
     )
-    heights = sorted(float(bar.attrib["height"]) for bar in drawn if bar.tag == "rect")
+    heights = sorted(float(bar.attrib["height"]) for bar in drawn.iter("rect"))
     assert heights == pytest.approx([16, 16, 48])
 
 
-def test_whisker_places_the_mean_between_its_bounds() -> None:
-    drawn = ElementTree.fromstring(plots.whisker(0.5, 0.25, 0.75, start=0, end=1))
-    bar, dot = drawn[1], drawn[2]
-    assert (
-        float(bar.attrib["x1"]) == 43.0
-        and float(bar.attrib["x2"]) == 117.0
-        and float(dot.attrib["cx"]) == 80.0
-    )
+def test_a_forest_places_the_mean_between_its_bounds_and_draws_the_line_of_no_difference() -> None:
+    row = plots.Estimate("<a>", 0.0, -0.1, 0.2, shown="0.0", words="<a>: 0.0 points, n=5")
+    drawn = plots.forest([row], start=-0.2, end=0.2, zero=True, label="<b>")
+    tree = ElementTree.fromstring(drawn)
+    mark = next(part for part in tree.iter("g") if part.attrib["class"] == "mark")
+    title, bar, dot = mark
+    assert title.text == "<a>: 0.0 points, n=5"
+    assert (bar.attrib["x1"], dot.attrib["cx"], bar.attrib["x2"]) == ("26.00%", "50.00%", "98.00%")
+    zero = next(part for part in tree.iter("line") if "zero" in part.attrib["class"])
+    assert zero.attrib["x1"] == zero.attrib["x2"] == "50.00%"
+    ticks = [part.text for part in tree.iter("text")]
+    assert ticks == ["−20", "−10", "0", "10", "20"]
+
+
+def test_every_mark_of_a_picture_says_its_numbers() -> None:
+    long = [(float(step), 1.0 / step) for step in range(1, 2001)]
+    lines = [
+        plots.Line("sft", long, 0),
+        plots.Line("x", [(3.0, 40.0)], 1, words=["x at 3: 40.0 [30.0, 50.0] %"], bounds=[(30, 50)]),
+    ]
+    drawn = plots.line_chart(lines, across="step", up="loss", label="")
+    tree = ElementTree.fromstring(drawn)
+    marks = [part for part in tree.iter("g") if part.attrib["class"] == "mark"]
+    words = [mark[0].text or "" for mark in marks]
+    assert len(words) == plots.MOST_MARKS + 1
+    assert all(re.fullmatch(r"sft: step [\d.]+k?, loss \S+", said) for said in words[:-1])
+    assert words[-1] == "x at 3: 40.0 [30.0, 50.0] %" and "error" in marks[-1][1].attrib["class"]
+    bins = plots.histogram([0, 1, 39], start=0, end=40, tone="s0", label="x", is_last=False)
+    titles = [part.text for part in ElementTree.fromstring(bins).iter("title")]
+    assert titles == ["0 to 1: 1", "1 to 2: 1", "39 to 40: 1"]

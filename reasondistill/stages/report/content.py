@@ -46,10 +46,12 @@ class PublishedRow(Record):
 
 
 class FunnelRow(Record):
-    """What went into a stage, what came out, and what was left behind by reason."""
+    """What went into a stage (None: not known yet), what came out, and what was left behind by
+    reason.
+    """
 
     stage: str
-    came_in: int = Field(alias="in")
+    came_in: int | None = Field(alias="in")
     came_out: int = Field(alias="out")
     parts: dict[str, int]
     dropped: dict[str, int]

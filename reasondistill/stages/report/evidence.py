@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from reasondistill.config.published import Published
-from reasondistill.records import STEP, VARIANT, Score
+from reasondistill.records import STEP, VARIANT, Score, Student
 from reasondistill.runs.environment import Environment
 from reasondistill.stages.report.facts import EVALS, Facts
 from reasondistill.stages.report.plots import Line
@@ -102,53 +104,95 @@ def samples_lines(facts: Facts, benchmark: str) -> list[Line]:
     """pass@k and, dashed, maj@k of each model over log2 k; nothing for single samples."""
     lines: list[Line] = []
     for colour, model in enumerate(_models(facts, benchmark)):
-        means: dict[str, list[tuple[int, float]]] = {"pass": [], "maj": []}
+        means: dict[str, list[tuple[float, Score]]] = {"pass": [], "maj": []}
         for score in facts.own_scores:
             if (score.model, score.benchmark) != (model, benchmark):
                 continue
             kind, _, k = score.metric.partition("@")
             for shown in means:
                 if kind == shown or score.metric == "pass@1":
-                    means[shown].append((int(k), score.mean))
+                    means[shown].append((math.log2(int(k)), score))
         for kind, means_by_k in means.items():
             if len(means_by_k) > 2:
-                curve = [(math.log2(k), 100 * mean) for k, mean in sorted(means_by_k)]
-                lines.append(Line(f"{model} {kind}@k", curve, colour, dashed=kind == "maj"))
+                line = _line(f"{model} {kind}@k", means_by_k, colour)
+                lines.append(replace(line, dashed=kind == "maj", bounds=()))
     return lines
+
+
+def _line(name: str, scores: Iterable[tuple[float, Score]], colour: int) -> Line:
+    """A curve of scores in percent, each with its interval and its size."""
+    ordered = sorted(scores, key=itemgetter(0))
+    points: list[tuple[float, float]] = []
+    words: list[str] = []
+    bounds: list[tuple[float, float]] = []
+    for x, score in ordered:
+        points.append((x, 100 * score.mean))
+        bounds.append((100 * score.low, 100 * score.high))
+        part = score.metric
+        if score.part:
+            part = score.part
+        size = f"n={score.n}, k={score.k}"
+        words.append(f"{score.model}, {part}: {score_text(score)} %, {size}")
+    return Line(name, points, colour, words=words, bounds=bounds)
 
 
 def budget_lines(facts: Facts, benchmark: str) -> list[Line]:
     """pass@1 of each model over log2 of the token budget at which its one long run is cut again."""
     lines: list[Line] = []
     for colour, model in enumerate(_models(facts, benchmark)):
-        curve: list[tuple[float, float]] = []
+        curve: list[tuple[float, Score]] = []
         for score in facts.parts:
             kind, _, budget = score.part.partition(": ")
             is_own = (score.model, score.benchmark) == (model, benchmark)
             if is_own and kind == "tokens":
-                curve.append((math.log2(int(budget)), 100 * score.mean))
+                curve.append((math.log2(int(budget)), score))
         if len(curve) > 1:
-            lines.append(Line(model, curve, colour))
+            lines.append(replace(_line(model, curve, colour), bounds=()))
     return lines
 
 
 def _steps(facts: Facts) -> Iterator[tuple[str, int, Score]]:
-    """Student, step and pass@1 of every snapshot that was measured."""
+    """Student, step and pass@1 of every snapshot that was measured, and of the student itself at
+    the step that it was delivered with.
+    """
+    measured: set[tuple[str, str, int]] = set()
     for score in facts.scores:
         model, mark, step = score.model.partition(STEP)
         if mark and score.metric == "pass@1":
+            measured.add((model, score.benchmark, int(step)))
             yield model, int(step), score
+    followed = {(model, benchmark) for model, benchmark, _ in measured}
+    ends = {folder.name: _delivered(folder.record) for folder in facts.students}
+    for score in facts.own_scores:
+        end = ends.get(score.model)
+        place = (score.model, score.benchmark)
+        if score.metric != "pass@1" or end is None or place not in followed:
+            continue
+        if (*place, end) not in measured:
+            yield score.model, end, score
+
+
+def _delivered(student: Student | None) -> int | None:
+    """The step of the weights that a student was delivered with; None where there is none."""
+    if student is None or student.figures is None:
+        return None
+    return student.figures.delivered_step or student.figures.steps
 
 
 def step_lines(facts: Facts, benchmark: str) -> list[Line]:
     """pass@1 over training steps of each student with snapshots."""
-    curves: dict[str, list[tuple[float, float]]] = {}
+    curves: dict[str, list[tuple[float, Score]]] = {}
     for model, step, score in _steps(facts):
         if score.benchmark == benchmark:
-            curves.setdefault(model, []).append((step, 100 * score.mean))
+            curves.setdefault(model, []).append((step, score))
     lines: list[Line] = []
     for colour, (model, curve) in enumerate(curves.items()):
-        lines.append(Line(model, sorted(curve), colour))
+        line = _line(model, curve, colour)
+        steps = [
+            f"step {whole(x)}, {words}"
+            for (x, _), words in zip(line.points, line.words, strict=True)
+        ]
+        lines.append(replace(line, words=steps))
     return lines
 
 

@@ -80,7 +80,7 @@ class FunnelStep:
     """
 
     step: str
-    came_in: int
+    came_in: int | None
     came_out: int
     parts: Mapping[str, int]
     dropped: Mapping[str, int]
@@ -182,6 +182,8 @@ class Facts:
     latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Any])
     forecast: Forecast | None = None
     missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
+    # Places that the pipeline asks for, and that nothing has begun.
+    absent: tuple[str, ...] = ()
     # Stage → the places that it was made from and that have changed since.
     stale: Mapping[str, Sequence[str]] = field(default_factory=dict[str, "list[str]"])
     # The first golds of those that samples speak against; the manifest counts all.
@@ -467,7 +469,7 @@ def _funnel(
                 verb = "set aside"
             yield FunnelStep(
                 place,
-                manifest.counts.get("in", 0),
+                manifest.counts.get("in"),
                 manifest.counts.get("out", 0),
                 parts,
                 manifest.dropped,
@@ -479,7 +481,7 @@ def _traces_step(manifest: Manifest, missing: Missing) -> FunnelStep:
     """What was answered and what was not, with the causes; counted from the manifest and, while it
     has no counts, from the traces.
     """
-    problems = manifest.counts.get("in") or int(manifest.section.get("limit", 0))
+    problems = manifest.counts.get("in") or int(manifest.section.get("limit", 0)) or None
     parts = {"answered": missing.answered}
     if missing.waiting:
         parts["not drawn yet"] = missing.waiting

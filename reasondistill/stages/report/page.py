@@ -1,15 +1,16 @@
 """Facts as one HTML page: inline style, inline SVG, no network (its own content policy forbids it),
-light and dark, phone to desktop.
+light and dark, phone to desktop, screen and paper.
 
-Every text that a model, a dataset or a user wrote passes `text()`, which escapes it.
+What a model, a dataset or a user wrote goes as text into templates/, where everything is escaped.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from reasondistill.durations import duration
 from reasondistill.records import OUTCOMES
@@ -17,7 +18,7 @@ from reasondistill.runs import layout
 from reasondistill.runs.metrics import TrainingLine
 from reasondistill.runs.missing import LOST, REFUSED
 from reasondistill.stages.report import evidence, forecast_check, wording
-from reasondistill.stages.report.browser.page import KATEX, script_of
+from reasondistill.stages.report.browser.page import KATEX, script_of, sums_of
 from reasondistill.stages.report.facts import (
     NOT_GRADED,
     STUDENTS,
@@ -30,17 +31,19 @@ from reasondistill.stages.report.facts import (
     flatten,
 )
 from reasondistill.stages.report.html import (
-    facts_list,
     figure,
     folded,
+    joined,
+    note_line,
+    piece,
     plain,
     stack,
     table,
-    text,
     tone,
 )
 from reasondistill.stages.report.look import SCRIPT, STYLE
 from reasondistill.stages.report.plots import Line, histogram, line_chart
+from reasondistill.stages.report.rendering import macro, render
 from reasondistill.stages.report.scores import (
     differences_section,
     evidence_section,
@@ -52,114 +55,112 @@ from reasondistill.tables import MINUS, whole
 
 # Benchmarks whose lengths and matrices are open from the start; the others fold.
 OPEN_BENCHMARKS = 2
+# The verdicts are coloured, the numbers unbroken.
+_WORDS = re.compile(
+    r"(?P<verdict>\b(?:better|worse|tied)(?= (?:than|with) ))"
+    rf"|\[[{MINUS}\d., ]+\]|[+{MINUS}]\d+\.\d points|\d+\.\d %"
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with its heading."""
+
+    key: str
+    name: str
+    body: Markup
 
 
 def render_page(facts: Facts, *, title: str, about: str) -> str:
     """The whole page. Sections without content are left out, from the navigation too."""
-    links = bodies = ""
-    for key, name, body in _sections(facts):
-        if body:
-            links += f'<a href="#{key}">{name}</a>'
-            heading = f'<h2 id="h-{key}">{name}</h2>'
-            bodies += f'<section id="{key}" aria-labelledby="h-{key}">{heading}{body}</section>'
-    parts = [
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">',
-        f"<title>{text(title)}</title><style>{STYLE}</style></head>",
-        f"<body{_katex_of(facts)}>",
-        f"<header><div>{_top(facts, title, about)}</div></header>",
-        f"<nav aria-label='Sections'><div>{links}</div></nav><main>{bodies}</main>",
-        f"<footer>Run {text(facts.run)}. Made by reasondistill; the ",
-        "same numbers stand in report.json.</footer>",
-        f"<script>{_script()}</script></body></html>\n",
-    ]
-    return "".join(parts)
+    katex = ""
+    if facts.has_browser:
+        katex = f"{layout.BROWSER}/{KATEX}"  # for formulas; the page is whole without it
+    page = render(
+        "report.html",
+        policy=_policy(),
+        title=title,
+        about=about,
+        style=Markup(STYLE),
+        script=Markup(_script()),
+        katex=katex,
+        headline=[list(_pieces(line)) for line in wording.findings(facts)],
+        faults=wording.faults(facts),
+        caveats=[*wording.caveats(facts), *evidence.unlike_caveat(facts)],
+        sections=[section for section in _sections(facts) if section.body.strip()],
+        run=facts.run,
+    )
+    return str(page)
 
 
 def _script() -> str:
     return script_of("formulas") + SCRIPT
 
 
-def _katex_of(facts: Facts) -> str:
-    """Where KaTeX lies, for formulas; this page is whole without it."""
-    if not facts.has_browser:
-        return ""
-    return f' data-katex="{layout.BROWSER}/{KATEX}"'
-
-
 def _policy() -> str:
-    """Nothing is sent, and no script runs but ours and what it loads, whatever a trace contains."""
-    digest = hashlib.sha256(_script().encode()).digest()
-    code = base64.b64encode(digest).decode()
+    """Nothing is sent, and no style or script is taken but ours and what that loads, whatever a
+    trace contains.
+    """
     return (
-        f"default-src 'none'; style-src 'unsafe-inline'; font-src data:; "
-        f"script-src 'sha256-{code}' 'strict-dynamic'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {sums_of([STYLE])}; font-src data:; "
+        f"script-src {sums_of([_script()])} 'strict-dynamic'; base-uri 'none'; form-action 'none'"
     )
 
 
-def _top(facts: Facts, title: str, about: str) -> str:
-    lines = f'<h1>{text(title)}</h1><p class="about">{text(about)}</p>'
-    for line in wording.headline(facts):
-        lines += f'<p class="headline">{_with_words(line)}</p>'
-    for line in (*wording.caveats(facts), *evidence.unlike_caveat(facts)):
-        lines += f'<p class="caveat">{text(line)}</p>'
-    return lines
+def _pieces(sentence: str) -> Iterator[tuple[str, str]]:
+    """The sentence in pieces, each with its class."""
+    at = 0
+    for found in _WORDS.finditer(sentence):
+        yield "", sentence[at : found.start()]
+        yield found["verdict"] or "unbroken", found[0]
+        at = found.end()
+    yield "", sentence[at:]
 
 
-def _with_words(sentence: str) -> str:
-    """The verdicts coloured, the numbers unbroken."""
-    verdict = r"\b(better|worse|tied)(?= (?:than|with) )"
-    words = re.sub(verdict, r'<span class="\1">\1</span>', text(sentence))
-    number = rf"\[[{MINUS}\d., ]+\]|[+{MINUS}]\d+\.\d points|\d+\.\d %"
-    return re.sub(number, r'<span class="unbroken">\g<0></span>', words)
-
-
-def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
-    yield "scores", "Scores", scores_section(facts)
-    yield "differences", "Against its baselines", differences_section(facts)
-    yield "methods", "Methods", methods_section(facts)
-    yield "evidence", "Behind the scores", evidence_section(facts)
-    yield "published", "Published numbers", published_section(facts)
-    yield "funnel", "From problems to examples", _funnel(facts)
-    yield "leaks", "Questions of benchmarks", _leaks(facts)
-    yield "suspects", "Golds under suspicion", _suspects(facts)
-    yield "training", "Training", _training(facts)
-    yield "lengths", "Lengths", _lengths(facts)
-    yield "timings", "Time and speed", _timings(facts)
-    yield "forecast", "Forecast and fact", _forecast(facts)
-    yield "read", "Traces to read", _read(facts)
-    yield "made", "How it was made", _students(facts)
+def _sections(facts: Facts) -> Iterator[Section]:
+    yield Section("scores", "Scores", scores_section(facts))
+    yield Section("differences", "Against its baselines", differences_section(facts))
+    yield Section("methods", "Methods", methods_section(facts))
+    yield Section("evidence", "Behind the scores", evidence_section(facts))
+    yield Section("published", "Published numbers", published_section(facts))
+    yield Section("funnel", "From problems to examples", _funnel(facts))
+    yield Section("leaks", "Questions of benchmarks", _leaks(facts))
+    yield Section("suspects", "Golds under suspicion", _suspects(facts))
+    yield Section("training", "Training", _training(facts))
+    yield Section("lengths", "Lengths", _lengths(facts))
+    yield Section("timings", "Time and speed", _timings(facts))
+    yield Section("forecast", "Forecast and fact", _forecast(facts))
+    yield Section("read", "Traces to read", _read(facts))
+    yield Section("made", "How it was made", _students(facts))
 
 
 # ---- the funnel ----------------------------------------------------------------------------------
 
 
-def _funnel(facts: Facts) -> str:
+def _funnel(facts: Facts) -> Markup:
     if not facts.funnel:
-        return ""
-    steps = "".join(_step(step) for step in facts.funnel)
-    figure = (
-        f"<figure>{steps}<figcaption>Nothing disappears: what is not kept is written "
-        "beside it with its reason.</figcaption></figure>"
-    )
-    tables = (wording.sources_table(facts), wording.mixture_table(facts))
-    return figure + "".join(plain(table) for table in tables if table.rows)
+        return Markup("")
+    parts = [macro("sections.html", "funnel", [_step(step) for step in facts.funnel])]
+    sources, mixture = wording.sources_table(facts), wording.mixture_table(facts)
+    if sources.rows:
+        parts.append(plain(sources, label="Sources of problems"))
+    if mixture.rows:
+        parts.append(plain(mixture, label="Mixture of examples"))
+    return joined(parts)
 
 
-def _step(step: FunnelStep) -> str:
+def _step(step: FunnelStep) -> dict[str, object]:
     parts = dict(step.parts) or {"out": step.came_out}
     dropped = sum(step.dropped.values())
     if dropped:
         parts[step.verb] = dropped
-    counts = f"{whole(step.came_in)} in, {whole(step.came_out)} out"
-    bar = f'<div>{stack(parts, is_share=False)}<span class="soft">{counts}</span></div>'
-    items = ""
-    for line in wording.funnel_words(step):
-        items += f"<li>{_swatch(line)}{text(line)}</li>"
-    name = f"<strong>{text(wording.STEP_NAMES[step.step])}</strong>"
-    return f'<div class="step">{name}{bar}<ul class="legend">{items}</ul></div>'
+    return {
+        "name": wording.STEP_NAMES[step.step],
+        "bar": stack(parts, is_share=False),
+        "came_in": wording.count_text(step.came_in),
+        "came_out": whole(step.came_out),
+        "signs": [(_swatch(line), line) for line in wording.funnel_words(step)],
+    }
 
 
 def _swatch(line: str) -> str:
@@ -168,38 +169,39 @@ def _swatch(line: str) -> str:
     outcome = name.replace(" ", "_")
     if ": " in name:
         outcome = "dropped"
-    return f'<i class="{tone(outcome)}"></i>'
+    return tone(outcome)
 
 
-def _leaks(facts: Facts) -> str:
+def _leaks(facts: Facts) -> Markup:
     found = wording.leaks_table(facts)
     if not found.rows:
-        return ""
-    return f"<p>{text(wording.LEAKS_NOTE)}</p>{plain(found)}"
+        return Markup("")
+    return note_line(wording.LEAKS_NOTE) + plain(found, label="Questions of benchmarks")
 
 
-def _suspects(facts: Facts) -> str:
+def _suspects(facts: Facts) -> Markup:
     if not facts.suspects:
-        return ""
-    note = text(wording.suspects_note(facts))
-    return f"<p>{note}</p>{plain(wording.suspects_table(facts))}"
+        return Markup("")
+    note = note_line(wording.suspects_note(facts))
+    return note + plain(wording.suspects_table(facts), label="Golds under suspicion")
 
 
 # ---- training ------------------------------------------------------------------------------------
 
 
-def _training(facts: Facts) -> str:
+def _training(facts: Facts) -> Markup:
     if not facts.students:
-        return ""
-    table = plain(wording.students_table(facts))
+        return Markup("")
+    table = plain(wording.students_table(facts), label="Students")
     if facts.seeds.members:
-        table = f"<details><summary>Every student: {len(facts.students)}</summary>{table}</details>"
+        table = folded(f"Every student: {len(facts.students)}", table)
     return _curves(facts) + table
 
 
-def _curves(facts: Facts) -> str:
+def _curves(facts: Facts) -> Markup:
     lines: list[Line] = []
     rates: list[Line] = []
+    known: list[Line] = []
     trained = [student for student in facts.students if has_losses(student)]
     trained = [student for student in trained if not facts.is_later_seed(student.name)]
     for colour, student in enumerate(trained):
@@ -209,17 +211,30 @@ def _curves(facts: Facts) -> str:
         lines.append(Line(student.name, losses, colour))
         lines.append(Line(on_validation, validation_losses, colour, dashed=True))
         rates.append(Line(student.name, _points(student, lambda line: line.learning_rate), colour))
+        known.append(Line(student.name, _points(student, _likeliest), colour))
     if not trained:
-        return ""
+        return Markup("")
     caption = "Loss by step; dashed on the validation split."
     if facts.seeds.members:
         caption += " The first seed of each student."
     chart = line_chart(lines, across="step", up="loss", label="Loss over steps")
-    loss = figure(chart, lines, caption)
+    figures = [figure(chart, lines, caption)]
+    label = "Likeliest tokens over steps"
+    chart = line_chart(known, across="step", up="likeliest tokens, %", label=label)
+    caption = (
+        "The traces' tokens that were the student's likeliest; near 100 it knows them by heart."
+    )
+    figures.append(figure(chart, known, caption))
     label = "Learning rate over steps"
     chart = line_chart(rates, across="step", up="learning rate", label=label)
-    rate = figure(chart, rates, "Learning rate by step.")
-    return f'<div class="grid-2">{loss}{rate}</div>'
+    figures.append(figure(chart, rates, "Learning rate by step."))
+    return piece("side_by_side", figures)
+
+
+def _likeliest(line: TrainingLine) -> float | None:
+    if line.accuracy is None:
+        return None
+    return 100 * line.accuracy
 
 
 def has_losses(student: StudentFolder) -> bool:
@@ -243,9 +258,9 @@ def _points(
 # ---- lengths and timings -------------------------------------------------------------------------
 
 
-def _lengths(facts: Facts) -> str:
+def _lengths(facts: Facts) -> Markup:
     outcomes = {name: (tokens, tone(name)) for name, tokens in facts.trace_tokens.items()}
-    figures = _histograms("Teacher traces by outcome", outcomes)
+    figures = [_histograms("Teacher traces by outcome", outcomes)]
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in facts.eval_tokens))
     for benchmark in benchmarks[:OPEN_BENCHMARKS]:
         models: dict[str, tuple[Sequence[int], str]] = {}
@@ -253,28 +268,23 @@ def _lengths(facts: Facts) -> str:
             if where == benchmark:
                 colour = len(models) % 6
                 models[model] = (tokens, f"s{colour}")
-        figures += _histograms(f"Answers on {benchmark} by model", models)
+        figures.append(_histograms(f"Answers on {benchmark} by model", models))
+    figures = [figure for figure in figures if figure]
     if not figures:
-        return ""
-    numbers = plain(wording.lengths_table(facts))
-    folded_numbers = f"<details><summary>Medians and longest, as numbers</summary>{numbers}"
-    return f'<div class="grid-2">{figures}</div>{folded_numbers}</details>'
+        return Markup("")
+    numbers = plain(wording.lengths_table(facts), label="Lengths")
+    return piece("side_by_side", figures) + folded("Medians and longest, as numbers", numbers)
 
 
-def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -> str:
+def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -> Markup:
     groups = {name: group for name, group in groups.items() if len(group[0])}
     if not groups:
-        return ""
+        return Markup("")
     end = max(max(tokens) for tokens, _ in groups.values()) + 1
     last = list(groups)[-1]
-    rows = ""
+    rows: list[dict[str, object]] = []
     for name, (tokens, colour) in groups.items():
-        label = text(wording.label(name))
-        count = whole(len(tokens))
-        rows += (
-            f'<div class="row-label"><span>{label}</span><span class="soft">{count}</span></div>'
-        )
-        rows += histogram(
+        picture = histogram(
             tokens,
             start=0,
             end=end,
@@ -282,148 +292,129 @@ def _histograms(caption: str, groups: Mapping[str, tuple[Sequence[int], str]]) -
             label=f"Tokens per answer: {name}",
             is_last=name == last,
         )
-    return (
-        f"<figure>{rows}<figcaption>{text(caption)}: tokens per answer; each row has its "
-        "own height.</figcaption></figure>"
-    )
+        row: dict[str, object] = {"name": wording.label(name), "picture": picture}
+        rows.append(row | {"count": whole(len(tokens))})
+    return macro("sections.html", "lengths", rows, caption)
 
 
-def _timings(facts: Facts) -> str:
+def _timings(facts: Facts) -> Markup:
     rows = wording.timings(facts)
     if not rows:
-        return ""
-    longest = max(row.seconds for row in rows) or 1
+        return Markup("")
+    known = [row.seconds for row in rows if row.seconds is not None]
+    longest = max(known, default=0) or 1
     cells: list[list[str]] = []
     for row in rows:
-        width = 100 * row.seconds / longest
-        meter = f'<span class="meter" style="width:{width:.1f}%"></span>'
-        speed = ""
-        if row.tokens_per_s is not None:
-            speed = whole(row.tokens_per_s)
-        cells.append(
-            [
-                text(row.name),
-                duration(row.seconds),
-                f'<div class="meter-cell">{meter}</div>',
-                whole(row.came_in),
-                whole(row.came_out),
-                speed,
-            ]
-        )
-    total = duration(sum(row.seconds for row in rows))
-    note = f"{total} in all stages together. {text(wording.costs(facts))}".rstrip()
-    return f'<p class="note">{note}</p>' + table(
-        ("stage", "time", "", "in", "out", "tokens/s"), cells, numbers={1, 3, 4, 5}
-    )
+        time, *counts = wording.timing_cells(row)
+        meter = Markup("")
+        if row.seconds is not None:
+            meter = piece("meter", 100 * row.seconds / longest, f"{row.name}: {time}")
+        cells.append([row.name, time, meter, *counts])
+    together = "in all stages together"
+    if len(known) < len(rows):
+        together = "in all stages together whose time is known"
+    note = f"{duration(sum(known))} {together}. {wording.costs(facts)}".rstrip()
+    headers = ("stage", "time", "of the longest", "in", "out", "tokens/s")
+    shown = table(headers, cells, numbers={1, 3, 4, 5}, label="Time of each stage")
+    return note_line(note) + shown
 
 
-def _forecast(facts: Facts) -> str:
+def _forecast(facts: Facts) -> Markup:
     table = forecast_check.table(facts)
+    note = note_line(forecast_check.note(facts))
     if not table.rows:
-        return ""
-    note = text(forecast_check.note(facts))
-    return f'<p class="note">{note}</p>{plain(table)}'
+        return Markup("")
+    return note + plain(table, label="Forecast and fact")
 
 
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def _read(facts: Facts) -> str:
+def _read(facts: Facts) -> Markup:
     if not facts.shown and not facts.side_by_side:
-        return ""
+        return Markup("")
     outcomes = {shown.outcome for shown in facts.shown}
     for side in facts.side_by_side:
         outcomes.update(answer.outcome for _, answer in side.answers)
-    options = ""
+    options: list[tuple[str, str]] = []
     for outcome in (*OUTCOMES, REFUSED, LOST, NOT_GRADED):
         if outcome in outcomes:
-            label = text(wording.label(outcome))
-            options += f'<option value="{text(outcome)}">{label}</option>'
-    tools = (
-        '<div class="tools">'
-        '<input type="search" id="search" placeholder="Search in questions, reasoning '
-        'and answers" aria-label="Search traces">'
-        '<select id="outcome" aria-label="Outcome"><option value="">every '
-        f"outcome</option>{options}</select>"
-        '<span class="soft" id="found" aria-live="polite"></span></div>'
-    )
-    parts = [_all_traces(facts), tools]
+            options.append((outcome, wording.label(outcome)))
+    parts = [_all_traces(facts), macro("sections.html", "tools", options)]
     if facts.shown:
-        parts.append("<h3>Traces of the teacher</h3>")
+        parts.append(piece("heading", "Traces of the teacher"))
         parts += [_trace(shown) for shown in facts.shown]
     if facts.side_by_side:
-        parts.append("<h3>The same problem, every model</h3>")
+        parts.append(piece("heading", "The same problem, every model"))
         parts += [_side(side) for side in facts.side_by_side]
-    return "".join(parts)
+    return joined(parts)
 
 
-def _all_traces(facts: Facts) -> str:
+def _all_traces(facts: Facts) -> Markup:
     """How many of the run's traces stand on this page, and where all of them are."""
-    words = text(wording.shown_of_all(facts))
+    page = ""
     if facts.has_browser:
         page = f"{layout.BROWSER}/{layout.BROWSER_PAGE}"
-        words += f' <a href="{page}">All of them, with search and filters</a>.'
-    return f"<p>{words}</p>"
+    more = "All of them, with search and filters"
+    return piece("links", wording.shown_of_all(facts), page, more)
 
 
-def _trace(shown: Shown) -> str:
+def _trace(shown: Shown) -> Markup:
     question, gold = shown.trace.problem_id, None
     if shown.problem is not None:
         question, gold = shown.problem.question, shown.problem.answer
-    summary = _badge(shown.outcome) + text(_first_line(question))
-    inside = _part("Question", question) + _written(shown) + _verdict(shown, gold)
-    return _foldable([shown.outcome], summary, inside)
+    written = {"parts": list(_parts(shown)), "facts": _verdict(shown, gold)}
+    inside = macro("sections.html", "one_trace", question.strip("\n"), written)
+    return _foldable([shown.outcome], [_badge(shown.outcome)], question, inside)
 
 
-def _side(side: SideBySide) -> str:
-    badges = cards = ""
+def _side(side: SideBySide) -> Markup:
+    answers: list[dict[str, object]] = []
+    badges: list[tuple[str, str]] = []
     for model, shown in side.answers:
-        badges += _badge(shown.outcome, model)
-        head = f"<strong>{text(model)}</strong> {_badge(shown.outcome)}"
-        cards += f"<div>{head}{_written(shown)}{_verdict(shown, None)}</div>"
+        badges.append(_badge(shown.outcome, model))
+        outcome_tone, label = _badge(shown.outcome)
+        answer: dict[str, object] = {"model": model, "tone": outcome_tone, "label": label}
+        answer |= {"parts": list(_parts(shown)), "facts": _verdict(shown, None)}
+        answers.append(answer)
     problem = side.problem
     facts = {"gold answer": problem.answer, "problem": problem.id, "benchmark": side.benchmark}
-    inside = _part("Question", problem.question) + facts_list(facts)
-    inside += f'<div class="side">{cards}</div>'
+    inside = macro("sections.html", "side", problem.question.strip("\n"), facts, answers)
     outcomes = [shown.outcome for _, shown in side.answers]
-    return _foldable(outcomes, badges + text(_first_line(problem.question)), inside)
+    return _foldable(outcomes, badges, problem.question, inside)
 
 
-def _foldable(outcomes: Iterable[str], summary: str, inside: str) -> str:
-    """What the search box looks through; `summary` and `inside` are HTML already."""
+def _foldable(
+    outcomes: Iterable[str], badges: list[tuple[str, str]], question: str, inside: Markup
+) -> Markup:
+    """What the search box looks through."""
     names = " ".join(sorted(set(outcomes)))
-    head = f'<details class="trace" data-outcomes="{text(names)}"><summary>{summary}</summary>'
-    return f'{head}<div class="inside">{inside}</div></details>'
+    return macro("sections.html", "foldable", names, badges, _first_line(question), inside)
 
 
-def _badge(outcome: str, of: str | None = None) -> str:
+def _badge(outcome: str, of: str | None = None) -> tuple[str, str]:
+    """The tone of an outcome, and its words."""
     label = wording.label(outcome)
     if of is not None:
         label = f"{of}: {label}"
-    return f'<span class="badge {tone(outcome)}">{text(label)}</span>'
+    return tone(outcome), label
 
 
-def _written(shown: Shown) -> str:
+def _parts(shown: Shown) -> Iterator[tuple[str, str]]:
+    """What was written, by its name."""
     completion = shown.trace.completion
-    parts = ""
     if completion.reasoning:
         name = "Reasoning"
         if completion.think == "open":
             name = "Reasoning, never closed"
-        parts += _part(name, completion.reasoning)
+        yield name, completion.reasoning.strip("\n")
     if completion.answer_text.strip():
-        parts += _part("Answer", completion.answer_text)
+        yield "Answer", completion.answer_text.strip("\n")
     if completion.finish == "error":
-        parts += _part("Failed", completion.error or "no cause was told")
-    return parts
+        yield "Failed", (completion.error or "no cause was told").strip("\n")
 
 
-def _part(name: str, value: str) -> str:
-    body = text(value.strip("\n"))
-    return f'<div class="part">{text(name)}</div><pre>{body}</pre>'
-
-
-def _verdict(shown: Shown, gold: str | None) -> str:
+def _verdict(shown: Shown, gold: str | None) -> dict[str, object]:
     completion, grade = shown.trace.completion, shown.grade
     facts: dict[str, object] = {}
     if gold is not None:
@@ -441,7 +432,7 @@ def _verdict(shown: Shown, gold: str | None) -> str:
         facts["published"] = f"{published.dataset}, row {published.row}"
         facts["written by"] = published.teacher or "nobody says"
     facts["tokens"] = f"{completion.tokens:,}, {wording.ended(completion)}"
-    return facts_list(facts)
+    return facts
 
 
 def _first_line(question: str) -> str:
@@ -454,44 +445,44 @@ def _first_line(question: str) -> str:
 # ---- how it was made -----------------------------------------------------------------------------
 
 
-def _students(facts: Facts) -> str:
+def _students(facts: Facts) -> Markup:
     if not facts.stages:
-        return ""
+        return Markup("")
     surroundings: list[list[str]] = []
     for key, values in environments(facts.stages).items():
         for value, places in values.items():
             stages = ", ".join(places)
             if len(values) == 1:
                 stages = "all"
-            surroundings.append([text(key), text(value), text(stages)])
-    shown = ""
+            surroundings.append([key, value, stages])
+    parts: list[Markup] = []
     if surroundings:
-        shown = table(("environment", "value", "stages"), surroundings, texts={1, 2})
-    settings = "".join(_settings(facts, stage.place) for stage in facts.stages)
-    return shown + _example(facts) + settings
+        headers = ("environment", "value", "stages")
+        parts.append(table(headers, surroundings, texts={1, 2}, label="Environment"))
+    parts.append(_example(facts))
+    parts += [_settings(facts, stage.place) for stage in facts.stages]
+    return joined(parts)
 
 
-def _example(facts: Facts) -> str:
+def _example(facts: Facts) -> Markup:
     if facts.example is None:
-        return ""
-    turns = ""
-    for message in facts.example.messages:
-        turns += _part(message.role, message.content)
-    return folded(f"One training example as the student sees it ({facts.example.id})", turns)
+        return Markup("")
+    turns = [(message.role, message.content.strip("\n")) for message in facts.example.messages]
+    title = f"One training example as the student sees it ({facts.example.id})"
+    return folded(title, macro("sections.html", "turns", turns))
 
 
-def _settings(facts: Facts, place: str) -> str:
+def _settings(facts: Facts, place: str) -> Markup:
     """One stage: fingerprints, settings, inputs. Students show what training cost."""
     manifest = facts.stage(place)
     if manifest is None:
-        return ""
+        return Markup("")
     shown = dict(flatten(manifest.section))
     for key, value in manifest.identity.get("inputs", {}).items():
         shown[f"input: {key}"] = value
     if not place.startswith(STUDENTS):
         for key, value in flatten(manifest.figures):
             shown[f"figure: {key}"] = value
-    version = text(manifest.identity.get("version"))
-    about = f"{text(manifest.fingerprint)}, {text(manifest.status)}, version {version}"
-    head = f'<summary>{text(place)} <span class="soft">{about}</span></summary>'
-    return f'<details>{head}<div class="inside">{facts_list(shown)}</div></details>'
+    version = manifest.identity.get("version", "unknown")
+    about = f"{manifest.fingerprint}, {manifest.status}, version {version}"
+    return macro("sections.html", "stage", place, about, shown)

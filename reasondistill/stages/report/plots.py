@@ -1,67 +1,106 @@
-"""Small SVG plots drawn by hand: no library, no network, colours from the page's CSS variables
-(light and dark).
+"""Small SVG plots: no library, no network, colours from the page's CSS variables (light and dark).
 
-Each function returns one `<svg>` with role and label for screen readers. Numbers and text are the
-only input; text is escaped here.
+Each function works out where things stand and returns one picture, as templates/plots.html writes
+it: with role and label for screen readers, and the words of each mark (value, interval, n), which
+show on hovering, and on the arrow keys where script runs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
-from reasondistill.foreign_text import shown_line
+from markupsafe import Markup
+
+from reasondistill.stages.report.rendering import macro
+from reasondistill.tables import MINUS, whole
 
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 520, 270
 LEFT, RIGHT, TOP, BOTTOM = 70, 14, 12, 42
 MOST_POINTS = 300
+# Of a long curve so many points tell their numbers.
+MOST_MARKS = 60
+# A curve of so few points shows them as dots.
+_DOTS = 16
+_ROW, _BINS = 26, 40
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve; `colour` counts through the page's palette, `dashed` for validation."""
+    """One curve; `colour` counts through the page's palette, `dashed` for validation.
+
+    `words` are those of each point, `bounds` its interval; both may be left out.
+    """
 
     name: str
     points: Sequence[Point]
     colour: int
     dashed: bool = False
+    words: Sequence[str] = ()
+    bounds: Sequence[tuple[float, float]] = ()
 
 
-def whisker(
-    mean: float,
-    low: float,
-    high: float,
-    *,
-    start: float,
-    end: float,
-    zero: float | None = None,
-    tone: str = "c0",
-) -> str:
-    """A dot with its interval on a scale from `start` to `end`; `zero` draws a line to compare
-    with.
+@dataclass(frozen=True)
+class Estimate:
+    """A row of a forest plot: a mean with its interval, what stands beside it, all its words."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    shown: str
+    words: str
+    tone: str = "s0"
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A label of an axis, at its place."""
+
+    place: str
+    words: str
+    words_at: str = ""
+    anchor: str = "middle"
+
+
+def forest(
+    rows: Sequence[Estimate], *, start: float, end: float, label: str, zero: bool = False
+) -> Markup:
+    """Estimates below each other over a common scale in percent, from `start` to `end`, which are
+    fractions of 1; `zero` draws the line of no difference.
     """
 
-    def x(value: float) -> str:
-        place = 6 + 148 * (value - start) / (end - start)
-        return f"{place:.1f}"
+    def place(value: float) -> str:
+        share = (value - start) / (end - start)
+        return f"{2 + 96 * min(max(share, 0.0), 1.0):.2f}"
 
-    body = '<line class="rail" x1="6" x2="154" y1="11" y2="11"/>'
-    if zero is not None:
-        body += f'<line class="axis" x1="{x(zero)}" x2="{x(zero)}" y1="1" y2="21"/>'
-    body += f'<line class="{tone} bar" x1="{x(low)}" x2="{x(high)}" y1="11" y2="11"/>'
-    body += f'<circle class="{tone}" cx="{x(mean)}" cy="11" r="5"/>'
-    label = f"{mean:.3f}, interval {low:.3f} to {high:.3f}"
-    head = f'<svg class="whisker" viewBox="0 0 160 22" role="img" aria-label="{label}">'
-    return f"{head}{body}</svg>"
+    places = [tick for tick in ticks(100 * start, 100 * end) if start <= tick / 100 <= end]
+    labels: list[Tick] = []
+    for tick in places:
+        anchor = "middle"
+        if tick == 100 * start:
+            anchor = "start"
+        elif tick == 100 * end:
+            anchor = "end"
+        words = _short(tick).replace("-", MINUS)
+        labels.append(Tick(place(tick / 100), words, anchor=anchor))
+    drawn: list[dict[str, str]] = []
+    for number, row in enumerate(rows):
+        told = {"name": row.name, "shown": row.shown, "words": row.words, "tone": row.tone}
+        told |= {"mean": place(row.mean), "low": place(row.low), "high": place(row.high)}
+        drawn.append(told | {"y": f"{_ROW * (number + 0.5):g}"})
+    line = None
+    if zero:
+        line = place(0)
+    return macro("plots.html", "forest", drawn, labels, line, _ROW * len(rows) + 24, label)
 
 
 def line_chart(
     lines: Sequence[Line], *, across: str, up: str, label: str, powers_of_two: bool = False
-) -> str:
+) -> Markup:
     """Curves over a common axis; long ones are averaged in buckets, far outliers leave the picture
     at the top.
 
@@ -73,59 +112,68 @@ def line_chart(
     ys: list[float] = []
     for line in lines:
         if line.points:
-            thinned = thin_out(line.points)
-            drawn.append(Line(line.name, thinned, line.colour, line.dashed))
-            xs += [x for x, _ in thinned]
-            ys += [y for _, y in thinned if math.isfinite(y)]
+            if len(line.points) > MOST_POINTS:
+                thinned = thin_out(line.points)
+                line = Line(line.name, thinned, line.colour, line.dashed)
+            drawn.append(line)
+            xs += [x for x, _ in line.points]
+            ys += [y for _, y in line.points if math.isfinite(y)]
     if not ys:
-        return ""
+        return Markup("")
     ys.sort()
     highest = 1.05 * ys[round(0.985 * (len(ys) - 1))]
+    for line in drawn:
+        highest = max([highest, *(high for _, high in line.bounds)])
     if up.endswith("%") and ys[-1] <= 100:
         highest = min(highest, 100.0)
     x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(0.0, ys[0]), highest)
     place = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+
+    def words_of(x: float) -> str:
+        if powers_of_two:
+            return _short(round(2**x, 6))
+        return _short(x)
+
     if powers_of_two:
-        labels = {tick: _short(2**tick) for tick in x_ticks if tick == round(tick)}
-    else:
-        labels = {tick: _short(tick) for tick in x_ticks}
-    body = [
-        *_grid(place, labels, y_ticks),
-        _axis_names(across, up),
-        *(_curve(line, place) for line in drawn),
-    ]
-    return _svg(body, WIDTH, HEIGHT, label)
+        x_ticks = [tick for tick in x_ticks if tick == round(tick)]
+    labels = {tick: words_of(tick) for tick in x_ticks}
+    curves: list[dict[str, object]] = []
+    for line in drawn:
+        numbers = {x: words_of(x) for x, _ in line.points}
+        curves.append(_curve(line, place, numbers, across, up))
+    frame = _frame(place, labels, y_ticks)
+    return macro("plots.html", "chart", frame, curves, across, up, label)
 
 
 def histogram(
     values: Sequence[float], *, start: float, end: float, tone: str, label: str, is_last: bool
-) -> str:
+) -> Markup:
     """Bars of equal width from `start` to `end`; the last of several stacked ones has the axis."""
-    bins = 40
-    counts = [0] * bins
+    counts = [0] * _BINS
     for value in values:
-        place = int(bins * (value - start) / (end - start))
-        place = min(bins - 1, max(0, place))
+        place = int(_BINS * (value - start) / (end - start))
+        place = min(_BINS - 1, max(0, place))
         counts[place] += 1
     inner, floor, tallest = WIDTH - 28, 52, max(counts) or 1
-    step = inner / bins
-    parts = [f'<line class="axis" x1="14" x2="{14 + inner}" y1="{floor}" y2="{floor}"/>']
+    step = inner / _BINS
+    width = (end - start) / _BINS
+    bars: list[dict[str, str]] = []
     for place, count in enumerate(counts):
-        if count:
-            x = 14.5 + place * step
-            height = 48 * count / tallest
-            y = floor - height
-            corner = f'x="{x:.1f}" y="{y:.1f}"'
-            size = f'width="{step - 1:.1f}" height="{height:.1f}"'
-            parts.append(f'<rect class="{tone}" {corner} {size}/>')
-    if not is_last:
-        return _svg(parts, WIDTH, 56, label)
-    for tick in ticks(start, end):
-        if start <= tick <= end:
-            x = 14 + inner * (tick - start) / (end - start)
-            corner = f'x="{x:.1f}" y="{floor + 17}"'
-            parts.append(f'<text class="tick" {corner} text-anchor="middle">{_short(tick)}</text>')
-    return _svg(parts, WIDTH, 74, label)
+        if not count:
+            continue
+        height = 48 * count / tallest
+        low, high = start + place * width, start + (place + 1) * width
+        bar = {"x": f"{14.5 + place * step:.1f}", "y": f"{floor - height:.1f}", "tone": tone}
+        bar |= {"width": f"{step - 1:.1f}", "height": f"{height:.1f}"}
+        bars.append(bar | {"words": f"{whole(low)} to {whole(high)}: {whole(count)}"})
+    labels: list[Tick] = []
+    if is_last:
+        for tick in ticks(start, end):
+            if start <= tick <= end:
+                x = 14 + inner * (tick - start) / (end - start)
+                labels.append(Tick(f"{x:.1f}", _short(tick)))
+    height = 74 if is_last else 56
+    return macro("plots.html", "histogram", bars, labels, WIDTH, height, floor, label)
 
 
 def thin_out(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
@@ -180,43 +228,58 @@ class _Frame:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (inside - self.y0) / (self.y1 - self.y0)
 
 
-def _grid(place: _Frame, x_ticks: Mapping[float, str], y_ticks: Sequence[float]) -> list[str]:
-    floor = HEIGHT - BOTTOM
-    right = WIDTH - RIGHT
-    parts: list[str] = []
+def _frame(
+    place: _Frame, x_ticks: Mapping[float, str], y_ticks: Sequence[float]
+) -> dict[str, object]:
+    """The axes with their labels."""
+    up: list[Tick] = []
     for tick in y_ticks:
         y = place.y(tick)
-        ends = f'x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"'
-        parts.append(f'<line class="grid" {ends}/>')
-        corner = f'x="{LEFT - 7}" y="{y + 4:.1f}"'
-        parts.append(f'<text class="tick" {corner} text-anchor="end">{_short(tick)}</text>')
-    for tick, label in x_ticks.items():
-        corner = f'x="{place.x(tick):.1f}" y="{floor + 17}"'
-        parts.append(f'<text class="tick" {corner} text-anchor="middle">{label}</text>')
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
-    return parts
+        up.append(Tick(f"{y:.1f}", _short(tick), words_at=f"{y + 4:.1f}"))
+    across = [Tick(f"{place.x(tick):.1f}", words) for tick, words in x_ticks.items()]
+    right = WIDTH - RIGHT
+    frame: dict[str, object] = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": right}
+    frame |= {"floor": HEIGHT - BOTTOM, "middle": (LEFT + right) / 2, "up": up, "across": across}
+    return frame | {"half": (HEIGHT - BOTTOM + TOP) / 2}
 
 
-def _axis_names(across: str, up: str) -> str:
-    middle = (HEIGHT - BOTTOM + TOP) / 2
-    return (
-        f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" '
-        f'text-anchor="middle">{escape(shown_line(across))}</text>'
-        f'<text class="tick" x="12" y="{middle}" text-anchor="middle" '
-        f'transform="rotate(-90 12 {middle})">{escape(shown_line(up))}</text>'
-    )
+def _curve(
+    line: Line, place: _Frame, numbers: Mapping[float, str], across: str, up: str
+) -> dict[str, object]:
+    """The path, and the marks that tell their numbers: of a long curve some, evenly apart."""
+    path = ""
+    if len(line.points) > 1:
+        path = " ".join(f"{place.x(x):.1f},{place.y(y):.1f}" for x, y in line.points)
+    marks: list[dict[str, object]] = []
+    for number in _some(len(line.points), MOST_MARKS):
+        x, y = line.points[number]
+        if not math.isfinite(y):
+            continue
+        words = f"{line.name}: {across} {numbers[x]}, {up} {_number(y)}"
+        if line.words:
+            words = line.words[number]
+        ends: list[str] = []
+        if line.bounds:
+            ends = [f"{place.y(bound):.1f}" for bound in line.bounds[number]]
+        mark: dict[str, object] = {"x": f"{place.x(x):.1f}", "y": f"{place.y(y):.1f}"}
+        marks.append(mark | {"words": words, "ends": ends})
+    has_points = len(line.points) <= _DOTS
+    curve: dict[str, object] = {"tone": f"s{line.colour % 6}", "dashed": line.dashed}
+    return curve | {"path": path, "marks": marks, "has_points": has_points}
 
 
-def _curve(line: Line, place: _Frame) -> str:
-    tone = f"s{line.colour % 6}"
-    if len(line.points) == 1:
-        x, y = line.points[0]
-        return f'<circle class="{tone}" cx="{place.x(x):.1f}" cy="{place.y(y):.1f}" r="4"/>'
-    path = " ".join(f"{place.x(x):.1f},{place.y(y):.1f}" for x, y in line.points)
-    style = "curve"
-    if line.dashed:
-        style = "curve dashed"
-    return f'<polyline class="{tone} {style}" points="{path}"/>'
+def _some(count: int, most: int) -> Iterator[int]:
+    """At most so many of the numbers below `count`, the first and the last among them."""
+    if count <= most:
+        yield from range(count)
+        return
+    for place in range(most):
+        yield round(place * (count - 1) / (most - 1))
+
+
+def _number(value: float) -> str:
+    """Four digits that matter."""
+    return f"{value:.4g}"
 
 
 def _short(value: float) -> str:
@@ -227,10 +290,3 @@ def _short(value: float) -> str:
     if abs(value) >= 10_000:
         return f"{value / 1000:g}k"
     return f"{value:g}"
-
-
-def _svg(body: Sequence[str], width: int, height: int, label: str) -> str:
-    return (
-        f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(shown_line(label))}">{"".join(body)}</svg>'
-    )

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from markupsafe import Markup
+
 from reasondistill.records import Difference, Score
 from reasondistill.stages.report import evidence, methods, wording
 from reasondistill.stages.report.facts import Facts
@@ -13,22 +15,24 @@ from reasondistill.stages.report.html import (
     Pictures,
     figure,
     folded,
+    joined,
     legend,
     note_line,
+    piece,
     plain,
     stack,
     table,
-    text,
 )
-from reasondistill.stages.report.plots import line_chart, whisker
+from reasondistill.stages.report.plots import Estimate, forest, line_chart
 from reasondistill.tables import (
-    MINUS,
-    Bounds,
     Table,
     difference_table,
+    gap_text,
     half_text,
     interval,
     metric_header,
+    p_value,
+    points,
     score_grid,
     score_text,
     share_header,
@@ -42,18 +46,21 @@ _MOST_DIFFERENCES = 24
 _TONES = {"better": "correct", "worse": "wrong", "tied": "other"}
 
 
-def scores_section(facts: Facts) -> str:
+def scores_section(facts: Facts) -> Markup:
     if not facts.own_scores:
-        return ""
+        return Markup("")
     benchmarks = list(dict.fromkeys(score.benchmark for score in facts.own_scores))
-    tables = ""
+    shown: list[Markup] = []
     for benchmark in benchmarks:
         scores = [score for score in facts.main_scores if score.benchmark == benchmark]
-        tables += f"<h3>{text(benchmark)}</h3>"
-        tables += _score_table(facts, scores, hidden=("benchmark",))
+        shown.append(piece("heading", benchmark))
+        shown.append(_score_forest(scores, benchmark))
+        label = f"Scores of {benchmark}"
+        shown.append(_score_table(facts, scores, hidden=("benchmark",), label=label))
+    tables = joined(shown)
     if len(wording.main_means(facts)) >= _FOLDS:
         tables = folded("Every score with its outcomes", tables)
-    parts: list[str] = []
+    parts: list[Markup] = []
     if len(benchmarks) > 1:
         parts.append(_overview(facts))
     parts.append(note_line(wording.SCORES_NOTE))
@@ -64,18 +71,19 @@ def scores_section(facts: Facts) -> str:
     parts.append(_seeds_alone(facts))
     parts.append(legend(wording.outcome_names(facts)))
     parts.append(_bootstrap(facts))
-    return "".join(parts)
+    return joined(parts)
 
 
-def _seeds_alone(facts: Facts) -> str:
+def _seeds_alone(facts: Facts) -> Markup:
     """The scores of each seed, folded."""
     single = [score for score in facts.single_scores if score.metric == "pass@1"]
     if not single:
-        return ""
-    return folded(f"Each seed alone: {len(single)} scores", _score_table(facts, single))
+        return Markup("")
+    shown = _score_table(facts, single, label="Scores of each seed alone")
+    return folded(f"Each seed alone: {len(single)} scores", shown)
 
 
-def _overview(facts: Facts) -> str:
+def _overview(facts: Facts) -> Markup:
     """Models down, benchmarks across: the mean, and half of its interval small behind it; the best
     of a column is bold.
     """
@@ -84,27 +92,49 @@ def _overview(facts: Facts) -> str:
     for score in scores:
         best[score.benchmark] = max(score.mean, best.get(score.benchmark, score.mean))
 
-    def cell(score: Score) -> str:
+    def cell(score: Score) -> Markup:
         mean, half = half_text(score).split("±")
-        if score.mean == best[score.benchmark]:
-            mean = f"<b>{mean}</b>"
-        size = f"n={score.n}, k={score.k}"
-        title = text(f"{score.model} on {score.benchmark}: {score_text(score)}, {size}")
-        return f'<span title="{title}">{mean}<small>±{half}</small></span>'
+        is_best = score.mean == best[score.benchmark]
+        return piece("halved", mean, half, is_best, _score_words(score))
 
     grid = score_grid(scores, cell)
-    rows = [(text(model), *cells) for model, *cells in grid.rows]
     note = (
         "pass@1 in percent; ± is half of the 95 % interval, the exact bounds show on "
         "hovering. Bold: the highest, which need not be better."
     )
-    shown = table(grid.headers, rows, numbers=range(1, len(grid.headers)))
-    return f'<div class="tight">{shown}</div>{note_line(note)}'
+    numbers = range(1, len(grid.headers))
+    shown = table(grid.headers, grid.rows, numbers=numbers, label="Models by benchmark")
+    return shown + note_line(note)
 
 
-def _score_table(facts: Facts, scores: Sequence[Score], hidden: Collection[str] = ()) -> str:
-    """Their rows with a picture of each interval and of the outcomes, without what is `hidden` and
-    without metrics that none of them has.
+def _score_words(score: Score) -> str:
+    """All that a picture says of a score."""
+    size = f"n={score.n}, k={score.k}"
+    return f"{score.model} on {score.benchmark}: {score_text(score)} %, {size}"
+
+
+def _score_forest(
+    scores: Sequence[Score], benchmark: str, *, start: float = 0, end: float = 1
+) -> Markup:
+    """pass@1 of each model with its interval."""
+    rows: list[Estimate] = []
+    for score in scores:
+        if score.metric == "pass@1":
+            bounds = (score.mean, score.low, score.high)
+            words = _score_words(score)
+            rows.append(Estimate(score.model, *bounds, shown=score_text(score), words=words))
+    if not rows:
+        return Markup("")
+    label = f"pass@1 of each model on {benchmark} with its 95 % interval"
+    picture = forest(rows, start=start, end=end, label=label)
+    return piece("figure", picture, (), f"{benchmark}: pass@1 in percent, with 95 % intervals.")
+
+
+def _score_table(
+    facts: Facts, scores: Sequence[Score], *, label: str, hidden: Collection[str] = ()
+) -> Markup:
+    """Their rows with a picture of the outcomes, without what is `hidden` and without metrics that
+    none of them has.
     """
     scores = [score for score in scores if score.metric == "pass@1"]
     content = wording.scores_table(facts, scores)
@@ -112,63 +142,78 @@ def _score_table(facts: Facts, scores: Sequence[Score], hidden: Collection[str] 
     blank = [header for header in headers if not any(content.column(header))]
     shares = [share_header(name) for name in wording.outcome_names(facts)]
     content = content.without({*hidden, *blank, *shares})
-    stacks: list[str] = []
+    stacks: list[Markup] = []
     for score in scores:
         shares = wording.outcome_shares(facts, score)
         names = [name for name in wording.outcome_names(facts) if shares.get(name)]
-        stacks.append(stack({name: shares[name] for name in names}, is_share=True))
-    intervals = [_whisker(score, start=0, end=1) for score in scores]
-    return plain(
-        content,
-        Pictures("95 % interval", "0 … 100", intervals),
-        Pictures("0 … 100", "outcomes", stacks),
-    )
+        stacks.append(_outcomes({name: shares[name] for name in names}))
+    return plain(content, Pictures("95 % interval", "outcomes", stacks), label=label)
 
 
-def _whisker(
-    row: Bounds, *, start: float, end: float, zero: float | None = None, tone: str = "s0"
-) -> str:
-    return whisker(row.mean, row.low, row.high, start=start, end=end, zero=zero, tone=tone)
+def _outcomes(shares: dict[str, float]) -> Markup:
+    if not shares:
+        return Markup("unknown")
+    return stack(shares, is_share=True)
 
 
-def _bootstrap(facts: Facts) -> str:
+def _bootstrap(facts: Facts) -> Markup:
     if not facts.bootstrap:
-        return ""
+        return Markup("")
     rows: list[tuple[str, ...]] = []
     for row in facts.bootstrap:
-        rows.append((text(row.model), text(row.benchmark), interval(row), text(row.method)))
-    shown = table(("model", "benchmark", "95 % interval", "method"), rows, numbers={2})
+        rows.append((row.model, row.benchmark, interval(row), row.method))
     title = "The same intervals by another road: hierarchical bootstrap"
-    return f"<details><summary>{title}</summary>{shown}</details>"
+    headers = ("model", "benchmark", "95 % interval", "method")
+    return folded(title, table(headers, rows, numbers={2}, label="Bootstrap intervals"))
 
 
 # ---- differences ---------------------------------------------------------------------------------
 
 
-def differences_section(facts: Facts) -> str:
+def differences_section(facts: Facts) -> Markup:
     if not facts.main_differences:
-        return ""
-    shown = _differences(facts.main_differences)
+        return Markup("")
+    shown = _differences(facts.main_differences, "Differences")
     if len(facts.main_differences) > _MOST_DIFFERENCES:
-        counts = _counted(facts.main_differences)
-        shown = f"<details><summary>{counts}</summary>{shown}</details>"
+        shown = folded(_counted(facts.main_differences), shown)
     if facts.single_differences:
         title = f"Each seed alone: {_counted(facts.single_differences)}"
-        shown += folded(title, _differences(facts.single_differences))
+        shown += folded(title, _differences(facts.single_differences, "Differences of seeds"))
     return note_line(wording.DIFFERENCES_NOTE) + shown
 
 
-def _differences(rows: Sequence[Difference]) -> str:
+def _differences(rows: Sequence[Difference], label: str) -> Markup:
+    """A forest plot for each benchmark, all on one scale, and the table."""
     reach = 0.05
     for row in rows:
         reach = max(reach, abs(row.low), abs(row.high))
-    whiskers: list[str] = []
-    for row in rows:
-        tone = _TONES[row.word]
-        whiskers.append(_whisker(row, start=-reach, end=reach, zero=0, tone=tone))
-    end = f"{100 * reach:.0f}"
-    scale = f"{MINUS}{end} … +{end}"
-    return plain(difference_table(rows), Pictures("95 % interval", scale, whiskers))
+    figures: list[Markup] = []
+    for benchmark in dict.fromkeys(row.benchmark for row in rows):
+        estimates = [_estimate(row) for row in rows if row.benchmark == benchmark]
+        name = f"{label} on {benchmark} with their 95 % intervals"
+        picture = forest(estimates, start=-reach, end=reach, zero=True, label=name)
+        caption = (
+            f"{benchmark}: model against baseline, paired, in points. Right of the line the model "
+            "is ahead; an interval that crosses it leaves open who is."
+        )
+        figures.append(piece("figure", picture, (), caption))
+    return piece("side_by_side", figures) + plain(difference_table(rows), label=label)
+
+
+def _estimate(row: Difference) -> Estimate:
+    words = (
+        f"{row.model} against {row.baseline} on {row.benchmark}: {gap_text(row)}, "
+        f"{row.word}, p (Holm) {p_value(row.p_adjusted)}, n={row.n}, k={row.k}"
+    )
+    return Estimate(
+        name=f"{row.model} − {row.baseline}",
+        mean=row.mean,
+        low=row.low,
+        high=row.high,
+        shown=f"{points(row.mean)} {interval(row)}",
+        words=words,
+        tone=_TONES[row.word],
+    )
 
 
 def _counted(rows: Sequence[Difference]) -> str:
@@ -183,79 +228,81 @@ def _counted(rows: Sequence[Difference]) -> str:
 # ---- methods -------------------------------------------------------------------------------------
 
 
-def methods_section(facts: Facts) -> str:
+def methods_section(facts: Facts) -> Markup:
     """Methods side by side: what each reached on each benchmark, what it cost, how large the models
     are.
     """
     if not methods.has_methods(facts):
-        return ""
-    parts: list[str] = []
+        return Markup("")
+    parts: list[Markup] = []
     tables = list(methods.reached_tables(facts))
     if tables:
         parts.append(note_line(methods.METHODS_NOTE))
     for benchmark, rows, content in tables:
-        parts.append(f"<h3>{text(benchmark)}</h3>")
-        parts.append(_reached(rows, content))
+        parts.append(piece("heading", benchmark))
+        parts.append(_reached(rows, content, benchmark))
     for name, note, content in methods.other_tables(facts):
-        parts.append(f"<h3>{name}</h3>{note_line(note)}")
-        parts.append(f'<div class="tight">{plain(content)}</div>')
-    return "".join(parts)
+        parts.append(piece("heading", name))
+        parts.append(note_line(note))
+        parts.append(plain(content, label=name))
+    return joined(parts)
 
 
-def _reached(rows: Sequence[methods.Reached], content: Table) -> str:
-    """The table with a picture of each interval; all on the scale that holds them."""
+def _reached(rows: Sequence[methods.Reached], content: Table, benchmark: str) -> Markup:
+    """The table below a picture of the intervals, on the scale that holds them."""
     scores = [row.score for row in rows]
     low = min(score.low for score in scores)
     high = max(score.high for score in scores)
-    margin = (high - low) / 20
+    margin = (high - low) / 20 or 0.01
     start = max(0.0, low - margin)
     end = min(1.0, high + margin)
-    whiskers = [_whisker(score, start=start, end=end) for score in scores]
-    scale = f"{100 * start:.0f} … {100 * end:.0f}"
-    shown = plain(content, Pictures("95 % interval", scale, whiskers))
-    return f'<div class="tight">{shown}</div>'
+    picture = _score_forest(scores, benchmark, start=start, end=end)
+    return picture + plain(content, label=f"Methods on {benchmark}")
 
 
 # ---- behind the scores ---------------------------------------------------------------------------
 
 
-def evidence_section(facts: Facts) -> str:
+def evidence_section(facts: Facts) -> Markup:
     parts = [*_steps(facts), *_curves(facts), *_groups(facts)]
     if facts.prompts:
-        prompts = plain(evidence.prompts_table(facts))
+        prompts = plain(evidence.prompts_table(facts), label="Under other prompts")
         note = evidence.PROMPTS_NOTE
         parts.append(folded("Under other prompts", prompts, note=note, is_open=True))
     parts.append(note_line(evidence.repeatability(facts)))
-    return "".join(parts)
+    return joined(parts)
 
 
-def _steps(facts: Facts) -> Iterator[str]:
-    charts = ""
+def _steps(facts: Facts) -> Iterator[Markup]:
+    charts: list[Markup] = []
     for name in dict.fromkeys(score.benchmark for score in facts.scores):
         lines = evidence.step_lines(facts, name)
         if lines:
-            label = f"Accuracy on {name} over steps"
+            label = f"Accuracy on {name} over training steps"
             chart = line_chart(lines, across="step", up="pass@1, %", label=label)
-            charts += figure(chart, lines, f"{name}: pass@1 by step.")
+            caption = f"{name}: pass@1 by training step, with 95 % intervals."
+            charts.append(figure(chart, lines, caption))
     if charts:
-        yield f'<div class="grid-2">{charts}</div>'
-        yield folded("Accuracy by step, as numbers", plain(evidence.steps_table(facts)))
+        yield piece("side_by_side", charts)
+        numbers = plain(evidence.steps_table(facts), label="Accuracy by step")
+        yield folded("Accuracy by step, as numbers", numbers)
 
 
-def _curves(facts: Facts) -> Iterator[str]:
+def _curves(facts: Facts) -> Iterator[Markup]:
     """pass@k and maj@k over k, and accuracy over token budgets, benchmark by benchmark."""
     benchmarks = dict.fromkeys(score.benchmark for score in facts.own_scores)
     for place, name in enumerate(benchmarks):
-        charts = _samples_chart(facts, name) + _budget_chart(facts, name)
+        charts = [_samples_chart(facts, name), _budget_chart(facts, name)]
+        charts = [chart for chart in charts if chart]
         if not charts:
             continue
-        charts = f'<div class="grid-2">{charts}</div>'
+        shown = piece("side_by_side", charts)
         if place >= OPEN_BENCHMARKS:
-            charts = folded(f"{name}: curves", charts)
-        yield charts
+            shown = folded(f"{name}: curves", shown)
+        yield shown
 
 
-def _samples_chart(facts: Facts, benchmark: str) -> str:
+def _samples_chart(facts: Facts, benchmark: str) -> Markup:
     lines = evidence.samples_lines(facts, benchmark)
     label = f"pass@k and maj@k on {benchmark}"
     chart = line_chart(lines, across="samples k", up="%", label=label, powers_of_two=True)
@@ -263,7 +310,7 @@ def _samples_chart(facts: Facts, benchmark: str) -> str:
     return figure(chart, lines, f"{benchmark}: pass@k, and dashed maj@k, over k.{note}")
 
 
-def _budget_chart(facts: Facts, benchmark: str) -> str:
+def _budget_chart(facts: Facts, benchmark: str) -> Markup:
     lines = evidence.budget_lines(facts, benchmark)
     label = f"Accuracy on {benchmark} by token budget"
     chart = line_chart(lines, across="tokens", up="pass@1, %", label=label, powers_of_two=True)
@@ -271,21 +318,21 @@ def _budget_chart(facts: Facts, benchmark: str) -> str:
     return figure(chart, lines, f"{benchmark}: accuracy within a token budget.{note}")
 
 
-def _groups(facts: Facts) -> Iterator[str]:
+def _groups(facts: Facts) -> Iterator[Markup]:
     for kind in ("overlap", "subject", "level", "difficulty"):
         for benchmark, content in evidence.parts_tables(facts, kind):
             note = ""
             if kind == "overlap":
                 note = evidence.overlap_note(facts, benchmark)
-            yield folded(f"{benchmark} by {kind}", plain(content), note=note)
+            title = f"{benchmark} by {kind}"
+            yield folded(title, plain(content, label=title), note=note)
 
 
-def published_section(facts: Facts) -> str:
+def published_section(facts: Facts) -> Markup:
     content = evidence.published_table(facts)
     if not content.rows:
-        return ""
-    rows: list[list[str]] = []
-    for row in content.rows:
-        rows.append([text(cell) for cell in row])
-    shown = table(content.headers, rows, numbers={2, 4}, texts={5, 6, 7, 8})
+        return Markup("")
+    shown = table(
+        content.headers, content.rows, numbers={2, 4}, texts={5, 6, 7, 8}, label="Published numbers"
+    )
     return note_line(evidence.PUBLISHED_NOTE) + shown

@@ -26,6 +26,7 @@ from reasondistill.stages.report.facts import (
     EVALS,
     EXAMPLES,
     PROBLEMS,
+    STUDENTS,
     TRACES,
     VERDICTS,
     Facts,
@@ -59,17 +60,69 @@ def ended(completion: Completion) -> str:
 
 
 def headline(facts: Facts) -> list[str]:
-    """One sentence for each distilled student on each benchmark; what there is to say when there is
-    none.
+    """What came out, and what failed."""
+    return [*findings(facts), *faults(facts)]
 
-    With students of several seeds, the one with the highest score speaks for all. Where the
-    teacher's samples were lost, the last sentence says so.
+
+def findings(facts: Facts) -> list[str]:
+    """One sentence for each distilled student on each benchmark; what there is to say when there is
+    none. With students of several seeds, the one with the highest score speaks for all.
     """
-    sentences = _sentences(facts)
+    return _sentences(facts)
+
+
+def faults(facts: Facts) -> list[str]:
+    """What the run lacks, in a sentence each: stages and students that are not there or not
+    finished, samples that failed, and what its forecast could not say.
+    """
+    sentences: list[str] = []
+    if facts.absent:
+        names = few(facts.absent, MOST_MISSING)
+        sentences.append(f"Of what the pipeline file asks for, these are not made: {names}.")
+    unfinished = [_unfinished(facts, place) for place in facts.unfinished]
+    if unfinished:
+        listed = ", ".join(unfinished)
+        sentences.append(f"This run is not finished: {listed}. Numbers here may still change.")
     traces = facts.missing.get(TRACES)
     if traces is not None and traces.lost and facts.own_scores:
         sentences.append(f"The teacher's traces are not all there: {traces.words()}.")
+    failed = list(_failed_samples(facts))
+    if failed:
+        sentences.append(f"Answers are missing: {few(failed, MOST_MISSING)}.")
+    unknown = _not_forecast(facts)
+    if unknown:
+        sentences.append(f"The forecast does not know what these take: {few(unknown)}.")
     return sentences
+
+
+def _unfinished(facts: Facts, place: str) -> str:
+    """`5-students/sft (stopped after step 45)`."""
+    for student in facts.students:
+        if place == f"{STUDENTS}/{student.name}":
+            steps = [line.step for line in student.metrics if line.step is not None]
+            if steps:
+                return f"{place} (stopped after step {whole(max(steps))})"
+    return place
+
+
+def _failed_samples(facts: Facts) -> Iterator[str]:
+    """`sft on gsm8k (3 lost, 1 refused)`, for each model whose score is made without some."""
+    for benchmark in dict.fromkeys(score.benchmark for score in facts.scores):
+        lost, refused = facts.lost.get(benchmark, {}), facts.refused.get(benchmark, {})
+        for model in dict.fromkeys((*lost, *refused)):
+            counts: list[str] = []
+            if lost.get(model):
+                counts.append(f"{counted(len(lost[model]), 'sample')} lost")
+            if refused.get(model):
+                counts.append(f"{counted(len(refused[model]), 'problem')} refused")
+            if counts:
+                yield f"{model} on {benchmark} ({', '.join(counts)})"
+
+
+def _not_forecast(facts: Facts) -> list[str]:
+    if facts.forecast is None:
+        return []
+    return [stage.stage for stage in facts.forecast.stages if stage.unknown is not None]
 
 
 def _sentences(facts: Facts) -> list[str]:
@@ -258,7 +311,7 @@ def funnel_table(facts: Facts) -> Table:
     for step in facts.funnel:
         words = "; ".join(funnel_words(step))
         name = STEP_NAMES[step.step]
-        rows.append((name, whole(step.came_in), whole(step.came_out), words))
+        rows.append((name, count_text(step.came_in), whole(step.came_out), words))
     return Table(("stage", "in", "out", "what happened"), tuple(rows))
 
 
@@ -387,12 +440,14 @@ def _quantiles(tokens: Sequence[int]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one piece of work; `tokens_per_s` where tokens were made or trained on."""
+    """Seconds of one piece of work; `tokens_per_s` where tokens were made or trained on. None is
+    not known: a stage says it at its end.
+    """
 
     name: str
-    seconds: float
-    came_in: int
-    came_out: int
+    seconds: float | None
+    came_in: float | None
+    came_out: float | None
     tokens_per_s: float | None
 
 
@@ -422,21 +477,41 @@ def _eval_timings(facts: Facts) -> Iterator[Timing]:
 
 
 def _timing(name: str, manifests: Sequence[Manifest]) -> Timing:
-    tokens = work_seconds = seconds = 0.0
-    came_in = came_out = 0
+    tokens = work_seconds = 0.0
+    times: list[float | None] = []
     for manifest in manifests:
         figures = WorkFigures.of(manifest)
         tokens += figures.worked_tokens
         work_seconds += figures.seconds
-        seconds += manifest.seconds
-        came_in += manifest.counts.get("in", 0)
-        came_out += manifest.counts.get("out", 0)
+        is_known = manifest.status == "complete" or manifest.seconds > 0
+        times.append(manifest.seconds if is_known else None)
     tokens_per_s = None
     if tokens and work_seconds:
         tokens_per_s = tokens / work_seconds
     if any(manifest.status != "complete" for manifest in manifests):
         name = f"{name} (unfinished)"
-    return Timing(name, seconds, came_in, came_out, tokens_per_s)
+    came_in = _known_sum(manifest.counts.get("in") for manifest in manifests)
+    came_out = _known_sum(manifest.counts.get("out") for manifest in manifests)
+    return Timing(name, _known_sum(times), came_in, came_out, tokens_per_s)
+
+
+def _known_sum(amounts: Iterable[float | None]) -> float | None:
+    """None where one of them is not known."""
+    known: list[float] = []
+    for amount in amounts:
+        if amount is None:
+            return None
+        known.append(amount)
+    return sum(known)
+
+
+UNKNOWN = "unknown"
+
+
+def count_text(count: float | None) -> str:
+    if count is None:
+        return UNKNOWN
+    return whole(count)
 
 
 def costs(facts: Facts) -> str:
@@ -448,12 +523,19 @@ def costs(facts: Facts) -> str:
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
 
 
+def timing_cells(row: Timing) -> tuple[str, ...]:
+    """Time, inputs, outputs, and tokens per second where there are tokens."""
+    time = UNKNOWN
+    if row.seconds is not None:
+        time = duration(row.seconds)
+    counts = (count_text(row.came_in), count_text(row.came_out))
+    return (time, *counts, whole_or_blank(row.tokens_per_s))
+
+
 def timings_table(facts: Facts) -> Table:
     rows: list[tuple[str, ...]] = []
     for row in timings(facts):
-        time = duration(row.seconds)
-        counts = (whole(row.came_in), whole(row.came_out))
-        rows.append((row.name, time, *counts, whole_or_blank(row.tokens_per_s)))
+        rows.append((row.name, *timing_cells(row)))
     return Table(("stage", "time", "in", "out", "tokens/s"), tuple(rows))
 
 
@@ -500,11 +582,6 @@ def _loss_text(loss: float | None) -> str:
 def caveats(facts: Facts) -> list[str]:
     """What a reader must know before quoting a number."""
     notes: list[str] = []
-    if facts.unfinished:
-        notes.append(
-            f"This run is not finished: {', '.join(facts.unfinished)}. Numbers here may "
-            "still change."
-        )
     for place, changed in facts.stale.items():
         notes.append(
             f"{place} is stale: {', '.join(changed)} has changed since. Run the pipeline "

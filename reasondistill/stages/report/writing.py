@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from reasondistill.stages.report.facts import LATENCIES, Stage, read_facts, read
 from reasondistill.stages.report.markdown import render_markdown
 from reasondistill.stages.report.page import render_page
 
-VERSION = 4
+VERSION = 5
 log = logging.getLogger(__name__)
 
 
@@ -50,9 +50,10 @@ def run_report(
     title: str,
     about: str,
     keep_old: bool = False,
+    expected: Iterable[str] = (),
 ) -> Manifest:
     """Write the three reports of what `run_folder` holds now; nothing is done when nothing there
-    has changed.
+    has changed. Of the `expected` places (`5-students/sft`) those that nobody has begun are named.
 
     `keep_old` says what other stages do with old work; a report of old numbers helps nobody, so it
     is made anew all the same. Raises StageError when the folder holds no stage at all.
@@ -63,13 +64,17 @@ def run_report(
         raise StageError(
             f"{run_folder}: holds no stage folders; there is nothing to report. Run a stage first."
         )
+    begun = {stage.place for stage in stages}
+    absent = tuple(place for place in expected if place not in begun)
     published = load_published(published_file()).published if settings.published else ()
-    contents = {
+    contents: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
         "title": title,
         "about": about,
         "published": [row.model_dump() for row in published],
     }
+    if absent:
+        contents["absent"] = absent
     inputs = {"asked": fingerprint(contents)}
     for stage in stages:
         inputs[stage.place] = _state(run_folder, stage)
@@ -83,7 +88,8 @@ def run_report(
     facts = read_facts(run_folder, stages, traces=settings.traces, published=published)
     title = settings.title or title
     has_browser = _write_browser(run_folder, folder / layout.BROWSER, settings, title)
-    facts = replace(facts, traces=count_traces(run_folder), has_browser=has_browser)
+    traces = count_traces(run_folder)
+    facts = replace(facts, traces=traces, has_browser=has_browser, absent=absent)
     markdown = render_markdown(facts, title=title, about=about)
     page = render_page(facts, title=title, about=about)
     write_text(folder / layout.REPORT_JSON, json_of(build_report(facts).to_dict()))

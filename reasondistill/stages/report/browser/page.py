@@ -14,8 +14,8 @@ from pathlib import Path
 
 from reasondistill.secrets import cleaned
 from reasondistill.stages.report.browser.words import LETTERS, LONGEST, SINGLE
-from reasondistill.stages.report.html import text
 from reasondistill.stages.report.look import PALETTE, TONE_RULES
+from reasondistill.stages.report.rendering import text
 
 _HERE = Path(__file__).parent
 KATEX = "katex.js"
@@ -31,8 +31,8 @@ def render_browser(*, title: str, run: str, index: str, report: str) -> bytes:
     scripts = [script_of(name) for name in _SCRIPTS]
     style = _style()
     policy = (
-        f"default-src 'none'; style-src {_sums([style])}; font-src data:; "
-        f"script-src {_sums(scripts)} 'strict-dynamic'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {sums_of([style])}; font-src data:; "
+        f"script-src {sums_of(scripts)} 'strict-dynamic'; base-uri 'none'; form-action 'none'"
     )
     back = ""
     if report:
@@ -53,7 +53,8 @@ def render_browser(*, title: str, run: str, index: str, report: str) -> bytes:
     return "".join(parts).encode("utf-8", "replace")
 
 
-def _sums(pieces: list[str]) -> str:
+def sums_of(pieces: list[str]) -> str:
+    """As a content policy names what is inline."""
     sums: list[str] = []
     for piece in pieces:
         digest = hashlib.sha256(piece.encode()).digest()
