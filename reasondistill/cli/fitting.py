@@ -18,7 +18,7 @@ from rich.measure import Measurement
 from rich.padding import Padding
 from rich.segment import Segment, Segments
 
-from reasondistill.cli.console import coloured, named, out, say
+from reasondistill.cli.console import coloured, named, out
 from reasondistill.tables import Table, counted
 
 # Wider than any terminal: what a table would like to have.
@@ -162,7 +162,7 @@ def print_grid(table: Table, *, most_rows: int = 12, most_pieces: int = 3) -> No
     if columns_left:
         more.append(counted(columns_left, "more column"))
     if more:
-        say(f"  [dim]… {' and '.join(more)} at this width; the report has all[/]")
+        out.print(f"  [dim]… {' and '.join(more)}[/]")
 
 
 def grid_pieces(table: Table) -> list[Table]:

@@ -24,7 +24,7 @@ _BAR = re.compile(
     r"\d+\s?\w{0,12}\s\[\d\d:\d\d(?::\d\d)?(?:<[^\]]{0,20})?,[^\]]{0,40}/\w+[^\]]{0,80}\]"
 )
 # Behind the names of processes and ranks: `(EngineCore_DP0 pid=71) `, `[rank0]:`.
-_WHO = r"(?:\([\w .:/-]{1,60}\)\s*|\[rank\d+\]:\s*)*"
+_WHO = r"(?:\([\w .,:=/-]{1,60}\)\s*|\[rank\d+\]:\s*)*"
 _TALK = re.compile(
     rf"{_WHO}(?:"
     # vLLM: `INFO 12-01 04:07:26 [core.py:58] …`

@@ -56,6 +56,8 @@ _HINTS: dict[int, str] = {
 _SIGNAL_NAMES = {int(number): number.name for number in signal.Signals}
 # So many lines of what a task printed last stand in the message of its crash.
 _TAIL_LINES = 8
+# So many blank lines one after the other are logged.
+_MOST_BLANKS = 10
 # So many lines of what engines printed are kept for the log of a crash.
 _MOST_LEFT_OUT = 200
 
@@ -227,7 +229,7 @@ def _read(running: TaskProcess, on_line: OnLine) -> None:
     # A longer line is read, shown and logged in parts: what never ends fills no memory.
     most = TASK_LINE_BYTES.most
     keeps_all = is_verbose()
-    was_bar = False
+    blanks, follows_noise = 0, False
     while line := stream.readline(most):
         said = parsed(line.rstrip("\n"), running.word)
         # The first is the cause: when one of several processes fails, the others lose it.
@@ -242,13 +244,18 @@ def _read(running: TaskProcess, on_line: OnLine) -> None:
         is_blank = not said.text.strip()
         if not is_blank and noise != "bar":
             running.last.append(said.text.rstrip())
-        # Blank lines that a bar has left are a part of it.
-        is_left_out = noise is not None or (is_blank and was_bar)
-        was_bar = is_left_out and noise != "talk"
-        if not is_left_out:
-            _write_log(running.log, said.text)
+        if is_blank:
+            blanks = min(blanks + 1, _MOST_BLANKS)
+            continue
+        # Blank lines beside noise are a part of it.
+        if noise is None:
+            text = said.text
+            if not follows_noise:
+                text = "\n" * blanks + text
+            _write_log(running.log, text)
         elif noise == "talk":
             running.left_out.append(said.text)
+        blanks, follows_noise = 0, noise is not None
 
 
 def _log_left_out(running: TaskProcess) -> None:

@@ -113,7 +113,7 @@ def test_tables_keep_their_numbers_whole_on_narrow_terminals(
     # Each interval stands on one line, and so does each long name.
     assert printed.count("[") == len(re.findall(r"\[[−\d., ]+\]", printed))
     if command != "power":
-        assert any(line.strip().startswith(LONG[0]) for line in lines)
+        assert any(LONG[0] in line for line in lines)
     assert len(lines) <= 60
     assert any(line.startswith("  reasondistill ") for line in lines[-3:])
 
@@ -261,7 +261,7 @@ def test_a_grid_of_many_names_is_cut_in_rows_and_columns(
     print_grid(Table(headers, rows))
     printed = capsys.readouterr().out
     lines = printed.splitlines()
-    assert max(map(len, lines)) <= 60 and len(lines) <= 43
+    assert max(map(len, lines)) <= 60 and len(lines) <= 42
     assert "18 more rows" in printed and "more columns" in printed
     assert all(line.count("41.7±14.2") == line.count("41.7") for line in lines)
     assert short_names(["a" * 30 + "1" + "b" * 30, "a" * 30 + "2" + "b" * 30], 12)[0][30] == "1"
