@@ -248,10 +248,11 @@ def count_text(value: Any) -> str:
 
 
 def coloured(content: tables.Table) -> Table:
-    """A table of text as the terminal shows it; better, worse and tied, and states, in their
-    colour.
+    """A table of text as the terminal shows it: verdicts and states in their colour, a heading (it
+    is ours) on one line or several.
     """
-    table = plain_table(*map(named, content.headers))
+    headings = ["\n".join(map(named, header.split("\n"))) for header in content.headers]
+    table = plain_table(*headings)
     for column in table.columns:
         column.overflow = "fold"
     for row in content.rows:

@@ -19,6 +19,7 @@ from rich.padding import Padding
 from rich.segment import Segment, Segments
 
 from reasondistill.cli.console import coloured, named, out
+from reasondistill.foreign_text import shown_line
 from reasondistill.tables import Table, counted
 
 # Wider than any terminal: what a table would like to have.
@@ -119,7 +120,7 @@ def _print_grouped(parts: _Groups) -> None:
 
 
 def _print_line(line: Sequence[Segment]) -> None:
-    out.print(Segments([Segment("  "), *line]))
+    out.print(Segments([Segment("  "), *line, Segment.line()]), end="")
 
 
 def names_of(headers: Sequence[str], row: Sequence[str]) -> str:
@@ -148,7 +149,9 @@ def print_grid(table: Table, *, most_rows: int = 12, most_pieces: int = 3) -> No
     """Print a table of names down and names across: below each other the columns that have no room
     beside each other, so many pieces at most, long names shortened in their middle.
     """
-    shown = replace(table, rows=table.rows[:most_rows])
+    # Names across are foreign; a heading of ours may have several lines.
+    headers = tuple(map(shown_line, table.headers))
+    shown = replace(table, headers=headers, rows=table.rows[:most_rows])
     pieces = grid_pieces(shown)
     for number, piece in enumerate(pieces[:most_pieces]):
         if number:
