@@ -26,6 +26,8 @@ from reasondistill.tables import Table, counted
 _ANY_WIDTH = 100_000
 # Headings that stand before names only where the name would say nothing else.
 _PLAIN_NAMES = ("", "model", "benchmark", "stage", "answers", "policy", "task", "setting")
+# Of what stands below a line of names.
+_INDENT = 2
 # Of a name in a grid.
 _SHORTEST_NAME = 12
 
@@ -33,13 +35,17 @@ _SHORTEST_NAME = 12
 def fits(table: Table, room: int = 0) -> bool:
     """Whether all columns have room beside each other, no cell folded, and so many signs more."""
     options = out.options.update_width(_ANY_WIDTH)
-    return Measurement.get(out, options, coloured(table)).maximum <= out.width - room
+    laid_out = coloured(table)
+    laid_out.pad_edge = not room
+    return Measurement.get(out, options, laid_out).maximum <= out.width - room
 
 
-def print_table(table: Table, drops: Sequence[str] = (), groups: int = 1) -> None:
+def print_table(
+    table: Table, drops: Sequence[str] = (), groups: int = 1, last_drops: Sequence[str] = ()
+) -> None:
     """Print a table: whole where it has room, else without the columns `drops`, the first first, as
     far as it takes; else with its first `groups` names on lines of their own, above what belongs to
-    them; else row by row, with all of it.
+    them, without `last_drops` too; else row by row, with all of it.
     """
     narrow, left_out = narrowed(table, drops)
     if fits(narrow):
@@ -47,7 +53,7 @@ def print_table(table: Table, drops: Sequence[str] = (), groups: int = 1) -> Non
     else:
         parts = None
         if table.numbers > groups:
-            parts = _grouped(table, drops, groups)
+            parts = _grouped(table, (*drops, *last_drops), groups)
         if parts is None:
             print_rows(table)
             return
@@ -63,25 +69,27 @@ def narrowed(table: Table, drops: Sequence[str], room: int = 0) -> tuple[Table, 
     """
     left_out: list[str] = []
     for header in (*drops, None):
-        if fits(table, room):
-            return table, left_out
-        short = with_folded_headers(table)
-        if fits(short, room):
-            return short, left_out
+        for lines in (1, 2, 3):
+            folded = with_folded_headers(table, lines)
+            if fits(folded, room):
+                return folded, left_out
         if header in table.headers:
             table = table.without([header])
             left_out.append(str(header))
     return table, left_out
 
 
-def with_folded_headers(table: Table) -> Table:
-    """The same table, headings of several words as narrow as what stands below them."""
+def with_folded_headers(table: Table, lines: int) -> Table:
+    """The same table, headings of several words on about so many lines each, where they are wider
+    than what stands below them.
+    """
+    if lines == 1:
+        return table
     headers: list[str] = []
     for place, header in enumerate(table.headers):
-        width = max((cell_len(row[place]) for row in table.rows), default=0)
-        longest_word = max(map(cell_len, header.split()), default=0)
-        lines = wrap(header, max(width, longest_word, 1), break_long_words=False)
-        headers.append("\n".join(lines))
+        width = max((cell_len(row[place]) for row in table.rows), default=1)
+        width = max(width, cell_len(header) // lines + 1)
+        headers.append("\n".join(wrap(header, width, break_long_words=False)))
     return replace(table, headers=tuple(headers))
 
 
@@ -95,19 +103,24 @@ class _Groups:
 
 
 def _grouped(table: Table, drops: Sequence[str], groups: int) -> _Groups | None:
-    """None where the rest has no room either."""
-    names: list[str] = []
+    """Rows of the same names after each other. None where the rest has no room either."""
+    of_names: dict[str, list[tuple[str, ...]]] = {}
     for row in table.rows:
-        names.append(names_of(table.headers[:groups], row))
-    rest, left_out = narrowed(table.without(table.headers[:groups]), drops, room=2)
-    if not fits(rest, 2):
+        of_names.setdefault(names_of(table.headers[:groups], row), []).append(row)
+    names = [name for name, rows in of_names.items() for _ in rows]
+    rows = tuple(row for rows in of_names.values() for row in rows)
+    together = replace(table, rows=rows).without(table.headers[:groups])
+    rest, left_out = narrowed(together, drops, room=_INDENT)
+    if not fits(rest, _INDENT):
         return None
     return _Groups(names, rest, left_out)
 
 
 def _print_grouped(parts: _Groups) -> None:
     # No cell is folded: the last lines are those of the rows.
-    lines = out.render_lines(coloured(parts.rest), pad=False)
+    laid_out = coloured(parts.rest)
+    laid_out.pad_edge = False
+    lines = out.render_lines(laid_out, pad=False)
     rows = lines[-len(parts.names) :]
     for line in lines[: -len(parts.names)]:
         _print_line(line)
@@ -120,7 +133,7 @@ def _print_grouped(parts: _Groups) -> None:
 
 
 def _print_line(line: Sequence[Segment]) -> None:
-    out.print(Segments([Segment("  "), *line, Segment.line()]), end="")
+    out.print(Segments([Segment(" " * _INDENT), *line, Segment.line()]), end="")
 
 
 def names_of(headers: Sequence[str], row: Sequence[str]) -> str:

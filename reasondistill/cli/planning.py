@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reasondistill.bounds import BENCHMARK_ROWS
-from reasondistill.cli.console import RunsDir, app, out, say
+from reasondistill.cli.console import RunsDir, app, out
 from reasondistill.cli.fitting import print_table
 from reasondistill.cli.measuring import LEAST_EFFECT, MOST_EFFECT, Metric, names_in
 from reasondistill.cli.speaking import AsJson, Quiet, command_line, print_next, speaking
@@ -100,7 +100,7 @@ def power(
                 f"--effect {effect:g}: a model that is right {100 * population.base:.0f} % of the "
                 "time cannot gain that much."
             )
-        say(f"{number:,} problems · right {100 * population.base:.0f} % · {agreement}")
+        out.print(f"{number:,} problems · right {100 * population.base:.0f} % · {agreement}")
         plan = Plan(number, effect, population, chance)
         chances = chances_of(plan, n)
         print_table(power_table(plan, chances))

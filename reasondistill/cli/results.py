@@ -89,7 +89,8 @@ def print_scores(scores: Sequence[ReportedScore]) -> None:
     if len(scores) > _MOST_ROWS:
         print_grid(score_grid(scores, half_text), most_rows=_MOST_ROWS)
     elif scores:
-        print_table(narrow_table(scores))
+        table = narrow_table(scores)
+        print_table(table, last_drops=table.headers[-1:])
 
 
 def print_differences(differences: Sequence[Difference], lines: int) -> None:
