@@ -25,7 +25,7 @@ import typer
 
 from reasondistill.cli.console import err, named, out, print_json, refused_by_disk, say
 from reasondistill.errors import ReasonDistillError, Stopped
-from reasondistill.launch.reporting import VERBOSE
+from reasondistill.launch.noise import VERBOSE
 
 if TYPE_CHECKING:
     from reasondistill.cli.documents import Document

@@ -15,8 +15,8 @@ import re
 from collections.abc import MutableMapping
 from typing import Literal
 
-from reasondistill.launch.reporting import VERBOSE
-
+# Keeps in the logs of tasks what engines and libraries print.
+VERBOSE = "REASONDISTILL_VERBOSE"
 # tqdm's: `name:  40%|████      | 8/20 [00:00<00:01, 9.5it/s]`, `8it [00:00, 9.5it/s]`; rich's and
 # pip's bars are drawn on terminals alone.
 _BAR = re.compile(

@@ -24,8 +24,6 @@ from reasondistill.secrets import cleaned
 
 # Holds the word of a task whose lines a launcher reads; without it they are plain text.
 CHANNEL = "REASONDISTILL_CHANNEL"
-# Keeps in the logs of tasks what engines and libraries print.
-VERBOSE = "REASONDISTILL_VERBOSE"
 # Names a file that takes the error instead, where nobody reads the lines.
 ERROR_FILE = "REASONDISTILL_ERROR"
 # How a process ends that SIGINT or SIGTERM has stopped: by itself.

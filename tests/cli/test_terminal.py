@@ -32,8 +32,8 @@ from reasondistill.config import ReportSettings, load_cluster, load_pipeline, re
 from reasondistill.errors import StageError
 from reasondistill.grade_file.ranking import ranking
 from reasondistill.grading import GradingPool
-from reasondistill.launch.noise import noise_of, quiet_libraries
-from reasondistill.launch.reporting import VERBOSE, message, new_word
+from reasondistill.launch.noise import VERBOSE, noise_of, quiet_libraries
+from reasondistill.launch.reporting import message, new_word
 from reasondistill.launch.task_process import TaskProcess, _read, wait
 from reasondistill.pipeline import Run, Task, save_run
 from reasondistill.records import Difference
