@@ -115,13 +115,15 @@ def _print_error(command: str, error: BaseException) -> None:
 
 def warn(text: str) -> None:
     """Say a warning, in our own markup; with --quiet and --json on standard error."""
-    if _speeches:
-        _speeches[-1].warnings.append(_plain(text))
-    is_ours = not out.quiet and not out.stderr
-    if is_ours:
+    if not _speeches:
         say(text)
-    elif _speeches:
+        return
+    speech = _speeches[-1]
+    speech.warnings.append(_plain(text))
+    if speech.quiet or speech.as_json:
         err.print(text, soft_wrap=True)
+    else:
+        say(text)
 
 
 def _plain(markup: str) -> str:

@@ -190,8 +190,8 @@ def _with_result(outcome: RunOutcome, run: Run, speech: Speech) -> RunOutcome:
     """With the scores, which are printed, and what comes next."""
     with speech.last():
         outcome.results = print_result(run)
-        outcome.next = next_of_run(run, outcome.results)
-        print_next(outcome.next)
+    outcome.next = next_of_run(run, outcome.results)
+    print_next(outcome.next)
     return outcome
 
 
