@@ -591,7 +591,7 @@ def test_one_file_carries_all_of_a_small_run(
 def test_a_run_too_large_for_one_file_is_refused_by_name(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REASONDISTILL_MOST_BROWSER_FILE_BYTES", "20000")
+    monkeypatch.setenv("REASONDISTILL_MOST_BROWSER_FILE_BYTES", "2000")
     with pytest.raises(StageError, match="BROWSER_FILE_BYTES") as refused:
         one_page(run, title="Demo")
     assert "reasondistill view" in str(refused.value) and str(run) in str(refused.value)
