@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,7 @@ from reasondistill.runs.store import replacing
 from reasondistill.stages.report.browser.chunks import (
     CHUNK_BYTES,
     Chunks,
+    Packed,
     Write,
     file_name,
     in_json,
@@ -158,6 +160,16 @@ class Builder:
         self._words = WordIndex()
 
     def build(self, *, title: str, report: str = "") -> None:
+        with closing(self._words):
+            index = self._write_data()
+        self.index_sum = index.sum
+        self._write("index.js", index.content)
+        self._write(KATEX, katex_script())
+        page = render_browser(title=title, run=self.run_name, index=index.sum, report=report)
+        self._write(BROWSER_PAGE, page)
+
+    def _write_data(self) -> Packed:
+        """All files of data but the index, which is returned."""
         for asked in self.source.problems():
             self._add_problem(asked)
         for group in self.source.groups():
@@ -169,13 +181,7 @@ class Builder:
         self._texts.end()
         self._logprobs.end()
         words = self._write_words()
-        self._words.close()
-        index = packed("index", 0, in_json(self._index(words)))
-        self._write("index.js", index.content)
-        self._write(KATEX, katex_script())
-        self.index_sum = index.sum
-        page = render_browser(title=title, run=self.run_name, index=index.sum, report=report)
-        self._write(BROWSER_PAGE, page)
+        return packed("index", 0, in_json(self._index(words)))
 
     @property
     def run_name(self) -> str:
