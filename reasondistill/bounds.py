@@ -230,6 +230,12 @@ BROWSER_TRACES = Bound(
     "traces",
     "of the folder beside report.html; `reasondistill view` shows larger runs",
 )
+BROWSER_FILE_BYTES = Bound(
+    "BROWSER_FILE_BYTES",
+    5 << 20,
+    "bytes",
+    "of data in the one file of `view --file`, packed; a folder or a server shows larger runs",
+)
 MARKDOWN_TEXT = Bound(
     "MARKDOWN_TEXT", 4_000, "characters", "a text in report.md; report.html has more of it"
 )

@@ -10,7 +10,8 @@ the stack nor memory comes to its end.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, AnyStr, cast
 
@@ -43,6 +44,18 @@ def loads(
         # It tells how to lift Python's bound for the whole process.
         raise ValueError("an integer with more digits than anybody counts") from None
     require_flat(value, text)
+    return value
+
+
+def with_numbers(value: Any) -> Any:
+    """A value of JSON with null for what is no number: a stranger's file may hold NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[str, Any]", value).items()
+        return {name: with_numbers(inner) for name, inner in pairs}
+    if isinstance(value, list | tuple):
+        return [with_numbers(inner) for inner in cast("Sequence[Any]", value)]
     return value
 
 

@@ -75,6 +75,13 @@ def whole(count: float) -> str:
     return f"{count:,.0f}"
 
 
+def counted(number: int, noun: str, several: str | None = None) -> str:
+    """`1 file`, `12,345 files`; `several` where an s does not make it several."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {several or f'{noun}s'}"
+
+
 def size_text(estimate: Sized) -> str:
     """`1,319 × 4`: problems and samples of each."""
     return f"{whole(estimate.n)} × {estimate.k}"
@@ -148,6 +155,11 @@ class Table:
             together = "·".join(row[place:])
             rows.append((*row[:place], together))
         return Table((*self.headers[:place], header), tuple(rows), self.numbers)
+
+    def only(self, headers: Collection[str]) -> Table:
+        """The same table with these columns alone."""
+        places = range(len(self.headers))
+        return self._only([place for place in places if self.headers[place] in headers])
 
     def with_rows(self, rows: Iterable[tuple[str, ...]]) -> Table:
         """The same table with these rows below."""

@@ -362,7 +362,7 @@ class Working:
         if launcher.is_detached and launcher.unfinished():
             return "sent", launcher
         say(f"[bold]{named(one.name)}[/] · {named(one.variant.label)} · {what}")
-        launcher.start(left, TerminalWatcher(work.run))
+        launcher.start(left, TerminalWatcher(work.run, left))
         if launcher.is_detached:
             return "sent", launcher
         return "done", None

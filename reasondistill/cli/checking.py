@@ -21,6 +21,7 @@ from reasondistill.cli.console import (
 )
 from reasondistill.cli.forecasting import bytes_words
 from reasondistill.errors import DataError, StageError
+from reasondistill.tables import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,18 +57,20 @@ def check(name: RunName, runs: RunsDir = Path("runs")) -> None:
             unfinished.append(checked)
         _print_folder(checked)
     if unsummed:
+        folders = counted(unsummed, "stage folder was", "stage folders were")
         say(
-            f"{unsummed} stage folders were finished by an earlier version, which wrote no sums: "
-            "nobody knows whether they are sound. Stages that are made again have sums."
+            f"{folders} finished by an earlier version, which wrote no sums: nobody knows whether "
+            "all is sound there. Stages that are made again have sums."
         )
     _say_not_looked_into(unfinished)
     if faults:
+        damaged = counted(faults, "file is", "files are")
         raise DataError(
-            f"{place}: {faults:,} files are damaged. Ways out: put back copies of them; or "
+            f"{place}: {damaged} damaged. Ways out: put back copies of them; or "
             f"`reasondistill repair {shlex.quote(name)}`, which keeps what is sound, and the same "
             "command again."
         )
-    say(f"{files:,} files, {bytes_words(size)}: all are what was written.")
+    say(f"{counted(files, 'file')}, {bytes_words(size)}: all are what was written.")
 
 
 def _say_not_looked_into(unfinished: Sequence[CheckedFolder]) -> None:
@@ -86,10 +89,11 @@ def _print_folder(checked: CheckedFolder) -> None:
         for fault in checked.faults:
             say(f"    {named(fault.path)}: {named(fault.found)}")
     elif checked.state == "complete":
-        line = f"[green]✓[/] {named(place)} · {checked.files:,} files"
+        line = f"[green]✓[/] {named(place)} · {counted(checked.files, 'file')}"
         line += f" · {bytes_words(checked.bytes)}"
         if checked.elsewhere:
-            line += f" · {checked.elsewhere:,} files of weights are only at the run's URL"
+            weights = counted(checked.elsewhere, "file")
+            line += f" · {weights} of weights only at the run's URL"
         say(line)
     else:
         say(f"[yellow]?[/] {named(place)} · {checked.state}")
@@ -153,7 +157,7 @@ def repair(
         say(f"{mark} {named(one.path)}: {named(one.done)}")
     hopeless = sum(not one.is_mended for one in repairs)
     if hopeless:
-        raise DataError(f"{place}: {hopeless:,} files cannot be mended; see above.")
+        raise DataError(f"{place}: {counted(hopeless, 'file')} cannot be mended; see above.")
     say("Give the same command again: it makes what is missing.")
 
 

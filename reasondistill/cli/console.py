@@ -21,6 +21,7 @@ from rich.text import Text
 
 from reasondistill import tables
 from reasondistill.errors import StageError
+from reasondistill.foreign_json import with_numbers
 from reasondistill.foreign_text import (
     ShownFormatter,
     cleaned_texts,
@@ -95,7 +96,18 @@ def _own_style(found: re.Match[str]) -> str:
 out = _Terminal(highlight=False, emoji=False)
 err = _Terminal(stderr=True, highlight=False, emoji=False)
 
-_COLOURS = {"better": "green", "worse": "red", "tied": "yellow"}
+_COLOURS = {
+    "better": "green",
+    "worse": "red",
+    "tied": "yellow",
+    "complete": "green",
+    "partial": "yellow",
+    "stale": "red",
+    "damaged": "red",
+    "new": "dim",
+    "skipped": "dim",
+    "kept": "dim",
+}
 
 RunsDir = Annotated[Path, typer.Option("--runs", help="Where the folders of runs are.")]
 RunName = Annotated[str, typer.Argument(help="A run's name or folder.")]
@@ -156,8 +168,11 @@ class _MessageHandler(logging.Handler):
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, whose texts are cleaned and do nothing to a terminal."""
-    text = json.dumps(cleaned_texts(value), indent=2, ensure_ascii=False)
+    """Print a value as JSON, whose texts are cleaned and do nothing to a terminal; what is no
+    number is null.
+    """
+    clean = with_numbers(cleaned_texts(value))
+    text = json.dumps(clean, indent=2, ensure_ascii=False, allow_nan=False)
     write_as_is(sys.stdout, f"{shown_json(text)}\n")
 
 
@@ -179,7 +194,7 @@ def run_folder(name: str, runs: Path) -> Path:
     """The folder of a run: the one that is named, or the one of that name among the runs. Raises
     StageError for a packed run, in which nothing can be done.
     """
-    folder = _place_of(name, runs)
+    folder = place_of(name, runs)
     if (folder / PACK).exists():
         raise StageError(
             f"{folder}: is a packed run, which is only read. `reasondistill unpack {folder}` makes "
@@ -192,10 +207,11 @@ def folder_to_read(name: str, runs: Path) -> Path:
     """As `run_folder`; of a packed run the folder of a copy, which ends with this command."""
     from reasondistill.runs.unpacking import opened
 
-    return opened(_place_of(name, runs))
+    return opened(place_of(name, runs))
 
 
-def _place_of(name: str, runs: Path) -> Path:
+def place_of(name: str, runs: Path) -> Path:
+    """Where a run is that is named by its folder, or by its name among the runs."""
     folder = Path(name)
     if RunFolder(folder).state.exists() or (folder / PACK).exists():
         return folder
@@ -232,17 +248,23 @@ def count_text(value: Any) -> str:
 
 
 def coloured(content: tables.Table) -> Table:
-    """A table of text as the terminal shows it; better, worse and tied in their colour."""
-    table = plain_table(*map(named, content.headers))
+    """A table of text as the terminal shows it: verdicts and states in their colour, a heading (it
+    is ours) on one line or several.
+    """
+    headings = ["\n".join(map(named, header.split("\n"))) for header in content.headers]
+    table = plain_table(*headings)
+    for column in table.columns:
+        column.overflow = "fold"
     for row in content.rows:
         table.add_row(*map(_coloured, row))
     return table
 
 
 def _coloured(cell: str) -> str:
-    """A verdict in its colour, half of an interval dimmed."""
-    if cell in _COLOURS:
-        return f"[{_COLOURS[cell]}]{cell}[/]"
+    """A verdict or a state in its colour, half of an interval dimmed."""
+    word = cell.partition(" (")[0].partition(",")[0]
+    if word in _COLOURS:
+        return f"[{_COLOURS[word]}]{named(cell)}[/]"
     mean, mark, half = named(cell).partition("±")
     if mark:
         return f"{mean}[dim]±{half}[/]"

@@ -26,6 +26,7 @@ from reasondistill.cli.console import (
 from reasondistill.config import resources
 from reasondistill.durations import duration
 from reasondistill.errors import ReasonDistillError
+from reasondistill.tables import counted
 
 if TYPE_CHECKING:
     from reasondistill.checks import Finding
@@ -130,7 +131,7 @@ def print_examined(
     if told:
         words += f", {told} better otherwise"
     made = len({one.check.name for one in examined})
-    out.print(f"[{colour}]{words}[/] · {made} checks · {duration(seconds)}")
+    out.print(f"[{colour}]{words}[/] · {counted(made, 'check')} · {duration(seconds)}")
 
 
 def _print_checks(examined: Sequence[Examined]) -> None:

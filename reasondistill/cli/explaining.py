@@ -16,6 +16,7 @@ from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.nearest import nearest
 from reasondistill.sections import read_toml
+from reasondistill.tables import counted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -65,7 +66,8 @@ def explain(
         if others:
             say(f"[dim]also: {named(', '.join(others))}[/]")
         return
-    say(f"{len(found)} keys are called {named(key)}; a longer name shows one of them.")
+    number = counted(len(found), "key is", "keys are")
+    say(f"{number} called {named(key)}; a longer name shows one of them.")
     for file in _FILES:
         print_list(file, [one for one in found if one.file == file])
 

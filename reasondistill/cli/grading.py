@@ -17,16 +17,19 @@ from reasondistill.cli.console import (
     plain_table,
     say,
 )
+from reasondistill.cli.fitting import print_grid, print_table
+from reasondistill.cli.speaking import command_line, print_next
 from reasondistill.errors import ConfigError
 from reasondistill.grading.policies import POLICIES
-from reasondistill.tables import interval, percent, size_text
+from reasondistill.tables import Table, counted, interval, percent, size_text
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from reasondistill.grade_file.matrix import Matrix
 
 
+# Of so many sources it is printed what one policy accepts and another does not, and of so many
+# policies.
+_MOST_SOURCES, _MOST_POLICIES = 4, 40
 IMITATIONS = [policy for policy in POLICIES.values() if policy.imitates]
 IMITATED = "Imitations:\n\n" + "\n\n".join(
     f"  {policy.name}: {policy.imitates}" for policy in IMITATIONS
@@ -88,7 +91,8 @@ def grade(
         number = outcomes[name]
         table.add_row(named(name), f"{number:,}", f"{percent(number / max(1, total))} %")
     out.print(table)
-    say(f"{named(target)}: {total:,} rows")
+    say(f"{named(target)}: {counted(total, 'row')}")
+    print_next([command_line("matrix", str(file))])
 
 
 @app.command(
@@ -156,31 +160,45 @@ def matrix(
         compared = compare_policies(sources, names, pool, out=target, stop=stop)
     print_matrix(compared)
     if target is not None:
-        say(f"{named(target)}: matrix.json; disagreements.jsonl, {compared.differing:,} answers")
+        differing = counted(compared.differing, "answer")
+        say(f"{named(target)}: matrix.json; disagreements.jsonl, {differing}")
+    if compared.ranking:
+        out.print(named(compared.ranking))
+    if target is None and compared.differing:
+        options = ["--out=matrix"]
+        if benchmark is not None:
+            options.append(f"--benchmark={benchmark}")
+        if policies is not None:
+            options.append(f"--policies={policies}")
+        print_next([command_line("matrix", answers, runs=runs, options=options)])
 
 
 def print_matrix(compared: Matrix) -> None:
-    """Accuracies, then for each source who accepts what another does not."""
-    table = plain_table("answers", "policy", "correct", "95 % interval", "n × k", "undecided")
+    """Accuracies, then for each source who accepts what another does not; of many sources that
+    alone for the first ones.
+    """
+    rows: list[tuple[str, ...]] = []
     for row in compared.scores:
         undecided = row.outcomes.get("undecided", 0)
-        table.add_row(
-            named(row.source),
-            row.policy,
-            f"{percent(row.mean)} %",
-            named(interval(row)),
-            size_text(row),
-            f"{undecided:,}",
-        )
-    out.print(table)
-    for source in dict.fromkeys(row.source for row in compared.scores):
+        numbers = (f"{percent(row.mean)} %", interval(row), size_text(row), f"{undecided:,}")
+        rows.append((row.source, row.policy, *numbers))
+    headers = ("answers", "policy", "correct", "95 % interval", "n × k", "undecided")
+    print_table(Table(headers, tuple(rows), numbers=2), drops=("undecided",))
+    if len(compared.policies) < 2:
+        return
+    sources = list(dict.fromkeys(row.source for row in compared.scores))
+    for source in sources[:_MOST_SOURCES]:
         out.print()
-        out.print(acceptance_table(compared, source))
+        out.print(f"[bold]{named(source)}[/]")
+        print_grid(acceptance_table(compared, source), most_rows=_MOST_POLICIES)
+    more = len(sources) - _MOST_SOURCES
+    if more > 0:
+        say(f"  [dim]… of {more:,} more in matrix.json (--out)[/]")
 
 
 def acceptance_table(compared: Matrix, source: str) -> Table:
     """How many answers of a source the policy of a row accepts and that of a column does not."""
-    table = plain_table(f"{named(source)}: accepted by ↓ but not by →", *compared.policies)
+    rows: list[tuple[str, ...]] = []
     for first in compared.policies:
         cells: list[str] = []
         for second in compared.policies:
@@ -189,5 +207,5 @@ def acceptance_table(compared: Matrix, source: str) -> Table:
                 number = compared.accepted_by_one[source, first, second]
                 cell = f"{number:,}"
             cells.append(cell)
-        table.add_row(first, *cells)
-    return table
+        rows.append((first, *cells))
+    return Table(("accepted by ↓ but not by →", *compared.policies), tuple(rows))

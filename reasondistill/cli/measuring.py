@@ -16,13 +16,24 @@ from reasondistill.cli.console import (
     RunsDir,
     Trust,
     app,
-    coloured,
     folder_to_read,
     named,
     out,
     plain_table,
     print_json,
     say,
+)
+from reasondistill.cli.fitting import print_table
+from reasondistill.cli.speaking import (
+    AsJson,
+    Quiet,
+    Speech,
+    Verbose,
+    be_verbose,
+    command_line,
+    print_next,
+    speaking,
+    warn,
 )
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
@@ -33,6 +44,7 @@ from reasondistill.tables import (
     MINUS,
     ScoreRow,
     Table,
+    counted,
     difference_table,
     interval,
     p_value,
@@ -43,6 +55,7 @@ from reasondistill.tables import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from reasondistill.cli.documents import CompareDocument
     from reasondistill.config import Pipeline
     from reasondistill.stages.evals.entrants import Entrant
     from reasondistill.stages.evals.settings import Change
@@ -63,6 +76,8 @@ _MAX_TOKENS = 32_768
 _LONGEST_NAME = 100
 # Of a number of samples.
 _MOST_DIGITS = 9
+# What `power` takes.
+LEAST_EFFECT, MOST_EFFECT, LEAST_PROBLEMS = 0.001, 0.9, 2
 # Of a question that is printed.
 _QUESTION_CHARACTERS = 160
 # Of a setting that is printed; the file of --out has all of it.
@@ -82,7 +97,9 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=.")
     "base=HuggingFaceTB/SmolLM2-135M-Instruct "
     "--benchmarks aime24 --n 64 --settings deepseek-r1 --against base\n\n"
     "  reasondistill eval runs/demo/5-students/distilled/model --benchmarks "
-    "gsm_symbolic_12 --prompts question,think",
+    "gsm_symbolic_12 --prompts question,think\n\n"
+    "  reasondistill eval runs/demo/5-students/distilled/model --benchmarks "
+    "gsm_symbolic_12 --name scores --json",
 )
 def eval_command(
     models: Annotated[
@@ -136,6 +153,9 @@ def eval_command(
         typer.Option("--keep-old", help="Go on with samples although settings have changed since."),
     ] = False,
     trust: Trust = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Measure models on benchmarks: pass@1, pass@k, maj@k with intervals, in one report.
@@ -145,40 +165,43 @@ def eval_command(
     """
     from reasondistill import config, pipeline
 
-    names = names_in(benchmarks)
-    if max_tokens is None and settings is None:
-        # A vendor's settings say it themselves; the model's context clips it.
-        max_tokens = _MAX_TOKENS
-    evals: dict[str, Any] = {
-        "benchmarks": names,
-        "n": samples_of(n),
-        "prompt": prompt,
-        "prompts": names_in(prompts or ""),
-        "settings": settings,
-        "temperature": temperature,
-        "max_tokens": max_tokens,
-        "limit": limit,
-        "models": [parse_model(model) | {"sampler": sampler} for model in models],
-        "against": [],
-    }
-    if against:
-        evals["against"] = [against]
-    given = {key: value for key, value in evals.items() if value is not None}
-    if not name:
-        stems = "-".join(dict.fromkeys(Path(benchmark).stem for benchmark in names))
-        name = f"eval-{stems[:_LONGEST_NAME]}"
-    source = Path.cwd() / "the-eval-command"
-    values = {"name": name, "evals": given}
-    pipeline_settings = config.make_pipeline(values, set_ or [], source=source)
-    folder = runs / pipeline_settings.name
-    is_own = True
-    if RunFolder(folder).state.exists():
-        before = pipeline.load_run(folder, trust=trust)
-        pipeline_settings = joined(before.pipeline, pipeline_settings)
-        is_own = before.is_own
-    cluster = config.load_cluster(resources.find("clusters", on))
-    run = pipeline.Run(pipeline_settings, cluster, folder, source, keep_old, is_own=is_own)
-    start(run, ["evals", "report"], dry_run=dry_run, trust=trust)
+    if verbose:
+        be_verbose()
+    with speaking("eval", quiet=quiet, as_json=as_json) as speech:
+        names = names_in(benchmarks)
+        if max_tokens is None and settings is None:
+            # A vendor's settings say it themselves; the model's context clips it.
+            max_tokens = _MAX_TOKENS
+        evals: dict[str, Any] = {
+            "benchmarks": names,
+            "n": samples_of(n),
+            "prompt": prompt,
+            "prompts": names_in(prompts or ""),
+            "settings": settings,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "limit": limit,
+            "models": [parse_model(model) | {"sampler": sampler} for model in models],
+            "against": [],
+        }
+        if against:
+            evals["against"] = [against]
+        given = {key: value for key, value in evals.items() if value is not None}
+        if not name:
+            stems = "-".join(dict.fromkeys(Path(benchmark).stem for benchmark in names))
+            name = f"eval-{stems[:_LONGEST_NAME]}"
+        source = Path.cwd() / "the-eval-command"
+        values = {"name": name, "evals": given}
+        pipeline_settings = config.make_pipeline(values, set_ or [], source=source)
+        folder = runs / pipeline_settings.name
+        is_own = True
+        if RunFolder(folder).state.exists():
+            before = pipeline.load_run(folder, trust=trust)
+            pipeline_settings = joined(before.pipeline, pipeline_settings)
+            is_own = before.is_own
+        cluster = config.load_cluster(resources.find("clusters", on))
+        run = pipeline.Run(pipeline_settings, cluster, folder, source, keep_old, is_own=is_own)
+        start(run, ["evals", "report"], dry_run=dry_run, trust=trust, speech=speech)
 
 
 def joined(before: Pipeline, wanted: Pipeline) -> Pipeline:
@@ -253,7 +276,8 @@ def samples_of(text: str) -> int | str:
     "  reasondistill compare demo/distilled demo/answer-only --benchmark "
     "gsm_symbolic_12 --out compared.json\n\n"
     "  reasondistill compare new=out/a/samples_gsm8k_2025-01-01T12-00-00.0.jsonl "
-    "old=out/b/samples_gsm8k_2025-01-02T12-00-00.0.jsonl --metric exact_match,strict-match"
+    "old=out/b/samples_gsm8k_2025-01-02T12-00-00.0.jsonl --metric exact_match,strict-match\n\n"
+    "  reasondistill compare demo/distilled demo/base --json"
 )
 def compare(
     models: Annotated[
@@ -287,6 +311,8 @@ def compare(
             "--out", help="Write everything, all flips with both texts too, into this JSON file."
         ),
     ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Paired comparison of stored samples: difference with interval, exact p, who flipped; better,
@@ -297,34 +323,168 @@ def compare(
     from reasondistill.stages.evals import stored
     from reasondistill.stages.evals.entrants import parse_entrant
 
-    entrants = [parse_entrant(text, runs) for text in models]
-    if against is not None:
-        others = [parse_entrant(against, runs)]
-    elif len(entrants) > 1:
-        entrants, others = entrants[:1], entrants[1:]
-    else:
-        raise ConfigError(
-            f"{entrants[0].label}: a single model and no --against: name two, or say which one it "
-            "is compared with."
+    with speaking("compare", quiet=quiet, as_json=as_json) as speech:
+        entrants = [parse_entrant(text, runs) for text in models]
+        if against is not None:
+            others = [parse_entrant(against, runs)]
+            baseline_text = against
+        elif len(entrants) > 1:
+            entrants, others = entrants[:1], entrants[1:]
+            baseline_text = models[1]
+        else:
+            raise ConfigError(
+                f"{entrants[0].label}: a single model and no --against: name two, or say which one "
+                "it is compared with."
+            )
+        comparison = stored.compare(
+            entrants, others, benchmark=benchmark, common=common, wanted_metrics=metric or ()
         )
-    comparison = stored.compare(
-        entrants, others, benchmark=benchmark, common=common, wanted_metrics=metric or ()
-    )
-    if markdown:
-        print_markdown(comparison)
-    else:
-        out.print(coloured(entrants_table(comparison)))
-        print_graded_by(comparison, entrants[0].tool)
-        for row in comparison.left_out:
-            print_left_out(row)
-        print_differences(comparison)
+        following = next_of_comparison(
+            comparison, models[0], baseline_text, metric=metric or (), runs=runs
+        )
+        if markdown:
+            with speech.last():
+                print_markdown(comparison)
+        else:
+            print_comparison(comparison, entrants, others, flips, speech)
+        if target is not None:
+            write_comparison(comparison, entrants[0], others[0], target)
+        if not markdown:
+            print_next(following)
+        speech.end(comparison_document(comparison, following))
+
+
+def print_comparison(
+    comparison: Comparison,
+    entrants: Sequence[Entrant],
+    others: Sequence[Entrant],
+    flips: int,
+    speech: Speech,
+) -> None:
+    """Scores, what is left out, what differs in settings, flips to read, and last the differences,
+    which --quiet prints too.
+    """
+    print_table(entrants_table(comparison))
+    print_graded_by(comparison, entrants[0].tool)
+    for row in comparison.left_out:
+        print_left_out(row)
     first, baseline = entrants[0], others[0]
-    if len(others) == 1 and not markdown:
+    if len(others) == 1:
         for name, changes in comparison.changes.items():
             print_changes(f"on {name} differs", changes, first.label, baseline.label)
         print_flips(comparison, first, baseline, flips)
-    if target is not None:
-        write_comparison(comparison, first, baseline, target)
+    with speech.last():
+        print_differences(comparison)
+
+
+def next_of_comparison(
+    comparison: Comparison, model: str, baseline: str, *, metric: Sequence[str], runs: Path
+) -> list[str]:
+    """What may be asked next: how many problems it takes where something is tied, which settings
+    differ between two models of runs.
+    """
+    is_of_runs = not any(comparison.metrics.values())
+    commands: list[str] = []
+    if any(row.word == "tied" for row in comparison.differences):
+        names = list(dict.fromkeys(row.benchmark for row in comparison.differences))
+        gap = max((abs(row.mean) for row in comparison.differences), default=0.0)
+        effect = min(max(gap, LEAST_EFFECT), MOST_EFFECT)
+        options = [f"--like={model}", f"--and={baseline}", f"--effect={effect:.3f}"]
+        options += [f"--metric={one}" for one in metric]
+        problems = max(row.n for row in comparison.differences if row.benchmark == names[0])
+        options.append(f"--problems={max(problems, LEAST_PROBLEMS)}")
+        commands.append(command_line("power", runs=runs, options=options))
+    if is_of_runs:
+        commands.append(command_line("diff", model, baseline, runs=runs))
+    return commands
+
+
+def comparison_document(comparison: Comparison, following: Sequence[str]) -> CompareDocument:
+    """What --json prints."""
+    from reasondistill.cli.documents import (
+        ChangeRow,
+        CompareDocument,
+        FlipRow,
+        LeftOutRow,
+        PooledRow,
+        ScoreRow,
+        difference_rows,
+    )
+    from reasondistill.statistics import mean_interval, verdict_word
+
+    scores: list[ScoreRow] = []
+    for (benchmark, model), sheet in comparison.sheets.items():
+        if sheet.problems:
+            found = mean_interval(sheet.correct)
+            row = ScoreRow(
+                model=model,
+                benchmark=benchmark,
+                metric="pass@1",
+                mean=found.mean,
+                low=found.low,
+                high=found.high,
+                n=found.n,
+                k=found.k,
+            )
+            scores.append(row)
+    pooled: list[PooledRow] = []
+    for (model, baseline), both in comparison.pooled.items():
+        for weight, gap in (("problem", both.by_problem), ("benchmark", both.by_benchmark)):
+            row = PooledRow(
+                model=model,
+                baseline=baseline,
+                weight=weight,
+                word=verdict_word(gap),
+                mean=gap.mean,
+                low=gap.low,
+                high=gap.high,
+                n=gap.n,
+                p_value=gap.p_value,
+            )
+            pooled.append(row)
+    changes: list[ChangeRow] = []
+    for benchmark, several in comparison.changes.items():
+        for change in several:
+            row = ChangeRow(
+                benchmark=benchmark,
+                setting=change.name,
+                model=change.ours or None,
+                baseline=change.theirs or None,
+            )
+            changes.append(row)
+    flips: list[FlipRow] = []
+    for benchmark, several in comparison.flips.items():
+        for flip in several:
+            row = FlipRow(
+                benchmark=benchmark,
+                problem=flip.problem_id,
+                model_share=flip.ours,
+                baseline_share=flip.theirs,
+            )
+            flips.append(row)
+    left_out: list[LeftOutRow] = []
+    for one in comparison.left_out:
+        row = LeftOutRow(
+            benchmark=one.benchmark,
+            model=one.model,
+            baseline=one.baseline,
+            left=one.left,
+            problems=dict(one.problems),
+        )
+        left_out.append(row)
+    metrics = {name: metric for name, metric in comparison.metrics.items() if metric is not None}
+    return CompareDocument(
+        command="compare",
+        scores=tuple(scores),
+        differences=difference_rows(comparison.differences),
+        pooled=tuple(pooled),
+        left_out=tuple(left_out),
+        changes=tuple(changes),
+        flips=tuple(flips),
+        metrics=metrics,
+        notes=tuple(comparison.notes),
+        next=tuple(following),
+    )
 
 
 def entrants_table(comparison: Comparison) -> Table:
@@ -345,7 +505,7 @@ def print_graded_by(comparison: Comparison, tool: str) -> None:
             line = f"{benchmark}: right by {metric}, as {tool} graded it"
             say(f"[dim]{named(line)}[/]")
     for note in comparison.notes:
-        say(f"  [yellow]{named(note)}[/]")
+        warn(f"  [yellow]{named(note)}[/]")
 
 
 def print_left_out(row: LeftOut) -> None:
@@ -356,11 +516,11 @@ def print_left_out(row: LeftOut) -> None:
     if more:
         some.append(f"and {more:,} more")
     head = (
-        f"{row.model} − {row.baseline} on {row.benchmark}: compared on {row.left:,} "
-        f"problems, {len(problems):,} left out"
+        f"{row.model} − {row.baseline} on {row.benchmark}: compared on "
+        f"{counted(row.left, 'problem')}, {len(problems):,} left out"
     )
     names = ", ".join(some)
-    say(f"  [yellow]{named(head)}: {named(names)}[/]")
+    warn(f"  [yellow]{named(head)}: {named(names)}[/]")
 
 
 # So many are named in print; the file of --out has all.
@@ -369,7 +529,7 @@ _MOST_LEFT_OUT = 3
 
 def print_differences(comparison: Comparison) -> None:
     """Each difference with its interval, then those over all benchmarks."""
-    out.print(coloured(differences_table(comparison)))
+    print_table(differences_table(comparison), drops=("flips", "p"), groups=2)
     if any(row.word == "tied" for row in comparison.differences):
         out.print(
             "[dim]tied: at this number of problems and samples no difference is shown; "
@@ -412,7 +572,8 @@ def print_changes(title: str, changes: list[Change], ours: str, theirs: str) -> 
     """Settings that differ, below the names of the two; nothing when none does."""
     if not changes:
         return
-    table = plain_table(named(title), named(ours), named(theirs))
+    out.print(f"[bold]{named(title)}[/]")
+    table = plain_table("setting", named(ours), named(theirs))
     for change in changes:
         values = (change.ours or "–", change.theirs or "–")
         cells = [named(shortened(value, _SETTING_CHARACTERS)) for value in values]
@@ -427,8 +588,8 @@ def print_flips(comparison: Comparison, ours: Entrant, theirs: Entrant, count: i
     for benchmark, flips in comparison.flips.items():
         if flips and count:
             out.print(
-                f"\n[bold]{named(benchmark)}[/]: {len(flips):,} problems on which the two differ; "
-                "the largest differences first"
+                f"\n[bold]{named(benchmark)}[/]: {counted(len(flips), 'problem')} on which the two "
+                "differ; the largest differences first"
             )
         metric = comparison.metrics.get(benchmark)
         for flip in read_flips(ours, theirs, benchmark, flips[:count], metric):
@@ -471,7 +632,7 @@ def write_comparison(comparison: Comparison, ours: Entrant, theirs: Entrant, tar
         value |= {"right by": dict(comparison.metrics), "notes": list(comparison.notes)}
     write_json(target, value)
     number = sum(len(rows) for rows in flips.values())
-    say(f"{named(target)}: {number:,} flips")
+    say(f"{named(target)}: {counted(number, 'flip')}")
 
 
 def pooled_values(comparison: Comparison) -> dict[str, Any]:

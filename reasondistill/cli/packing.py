@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,10 @@ import typer
 
 from reasondistill.cli.console import RunName, RunsDir, app, named, run_folder, say
 from reasondistill.cli.forecasting import bytes_words
+from reasondistill.cli.speaking import command_line, print_next
 from reasondistill.errors import StageError
 from reasondistill.runs.layout import WEIGHTS_LEFT_OUT, RunFolder
+from reasondistill.tables import counted
 
 
 @app.command(
@@ -40,10 +43,13 @@ def pack(
         raise StageError(f"{name}: a run at a URL; its records lie there already.")
     run = RunFolder(run_folder(name, runs))
     packed = pack_run(run, folder, topk=topk, weights=weights_of(run))
-    line = f"{named(folder)}: {packed.new:,} files written, {packed.same:,} are as they were"
+    written = counted(packed.new, "file")
+    same = counted(packed.same, "is as it was", "are as they were")
+    line = f"{named(folder)}: {written} written, {same}"
     if packed.gone:
         line += f", {packed.gone:,} removed"
     say(f"{line} · {bytes_words(packed.stored_bytes)} in all")
+    print_next([command_line("show", str(folder)), command_line("unpack", str(folder))])
 
 
 @app.command(
@@ -69,11 +75,14 @@ def unpack(
     if target.parent != runs or called in (".", ".."):
         raise StageError(f"{called}: is no name of a run.")
     pack = unpack_run(folder, target)
-    say(f"{named(target)}: {len(pack.files):,} files of {named(pack.name)}, each as it was packed.")
+    files = counted(len(pack.files), "file")
+    say(f"{named(target)}: {files} of {named(pack.name)}, each as it was packed.")
+    setting = named(shlex.quote(f"name={called}"))
     say(
-        f"`reasondistill run FILE --set name={named(called)}` goes on, with the pipeline file that "
+        f"`reasondistill run FILE --set {setting}` goes on, with the pipeline file that "
         "it was made from. Models are not in a pack: they are looked for under their names."
     )
+    print_next([command_line("show", called, runs=runs)])
 
 
 def weights_of(run: RunFolder) -> dict[str, str]:

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from reasondistill.bounds import BENCHMARK_ROWS
-from reasondistill.cli.console import RunsDir, app, out, plain_table, say
-from reasondistill.cli.measuring import Metric, names_in
+from reasondistill.cli.console import RunsDir, app, out
+from reasondistill.cli.fitting import print_table
+from reasondistill.cli.measuring import LEAST_EFFECT, MOST_EFFECT, Metric, names_in
+from reasondistill.cli.speaking import AsJson, Quiet, command_line, print_next, speaking
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError
 from reasondistill.records import Problem
+from reasondistill.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from reasondistill.cli.documents import PowerDocument
     from reasondistill.stages.evals.comparing import Pair
     from reasondistill.statistics import Population
 
@@ -31,7 +34,8 @@ _SAMPLES = (1, 4, 16, 64)
 @app.command(
     epilog="Examples:\n\n  reasondistill power --benchmarks aime24,aime25,amc23 --effect 0.03\n\n"
     "  reasondistill power --problems 300 --n 4 --effect 0.05 --base 0.4\n\n"
-    "  reasondistill power --benchmarks gsm8k --like demo/distilled --and demo/base"
+    "  reasondistill power --benchmarks gsm8k --like demo/distilled --and demo/base\n\n"
+    "  reasondistill power --problems 300 --effect 0.05 --json"
 )
 def power(
     benchmarks: Annotated[
@@ -45,7 +49,9 @@ def power(
     ] = None,
     effect: Annotated[
         float,
-        typer.Option(min=0.001, max=0.9, help="The difference to be shown: 0.03 is 3 points."),
+        typer.Option(
+            min=LEAST_EFFECT, max=MOST_EFFECT, help="The difference to be shown: 0.03 is 3 points."
+        ),
     ] = 0.03,
     n: Annotated[int, typer.Option(min=1, help="Samples per problem, of both models.")] = 16,
     base: Annotated[
@@ -65,6 +71,8 @@ def power(
         typer.Option("--and", help="… and the RUN/MODEL or log that it was compared with."),
     ] = None,
     metric: Metric = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """How many problems × samples it takes to show a difference, and the smallest difference that a
@@ -72,40 +80,55 @@ def power(
     """
     from reasondistill import statistics
 
-    number = _problems_of(benchmarks, problems)
-    population = _population(like, and_, runs, metric or ())
-    if base is not None:
-        population = replace(population, base=base)
-    agreement = (
-        f"samples of a problem agree by {population.rho:.2f} · models by {population.alike:.2f}"
-    )
-    if like is None:
-        agreement += " (a guess; --like takes it from a run)"
-    elif not population.within_known:
-        population = replace(population, rho=statistics.Population().rho)
+    with speaking("power", quiet=quiet, as_json=as_json) as speech:
+        number = _problems_of(benchmarks, problems)
+        population = _population(like, and_, runs, metric or ())
+        if base is not None:
+            population = replace(population, base=base)
         agreement = (
-            f"one sample each says nothing of how far samples agree; {population.rho} assumed"
+            f"samples of a problem agree by {population.rho:.2f} · models by {population.alike:.2f}"
         )
-    if population.base + effect > 1:
-        raise ConfigError(
-            f"--effect {effect:g}: a model that is right {100 * population.base:.0f} % of the time "
-            "cannot gain that much."
-        )
-    say(f"{number:,} problems · right {100 * population.base:.0f} % · {agreement}")
-    plan = Plan(number, effect, population, chance)
-    out.print(power_table(plan, n))
-    points = f"{100 * effect:+.1f} points"
-    samples = statistics.needed_samples(effect, number, population, chance=chance)
+        if like is None:
+            agreement += " (a guess; --like takes it from a run)"
+        elif not population.within_known:
+            population = replace(population, rho=statistics.Population().rho)
+            agreement = (
+                f"one sample each says nothing of how far samples agree; {population.rho} assumed"
+            )
+        if population.base + effect > 1:
+            raise ConfigError(
+                f"--effect {effect:g}: a model that is right {100 * population.base:.0f} % of the "
+                "time cannot gain that much."
+            )
+        out.print(f"{number:,} problems · right {100 * population.base:.0f} % · {agreement}")
+        plan = Plan(number, effect, population, chance)
+        chances = chances_of(plan, n)
+        print_table(power_table(plan, chances))
+        samples = statistics.needed_samples(effect, number, population, chance=chance)
+        following = next_of_plan(benchmarks, number, samples)
+        with speech.last():
+            out.print(sentence_of(plan, samples))
+        print_next(following)
+        if as_json:
+            speech.end(plan_document(plan, n, chances, samples, following, is_guess=like is None))
+
+
+def sentence_of(plan: Plan, samples: int | None) -> str:
+    """What a plan shows, in one sentence."""
+    points = f"{100 * plan.effect:+.1f} points"
+    problems = f"{plan.problems:,} problems"
     if samples is None:
-        out.print(
-            f"{number:,} problems cannot show {points} with any number of "
-            "samples: take more problems."
-        )
-    else:
-        out.print(
-            f"{number:,} problems show {points} from n = {samples:,} on, "
-            f"{100 * chance:.0f} times of 100."
-        )
+        return f"{problems} cannot show {points} with any number of samples: take more problems."
+    times = f"{100 * plan.chance:.0f} times of 100"
+    return f"{problems} show {points} from n = {samples:,} on, {times}."
+
+
+def next_of_plan(benchmarks: str | None, problems: int, samples: int | None) -> list[str]:
+    """The evals of a plan that can show something; MODEL and BASE are to be filled in."""
+    if samples is None or benchmarks is None:
+        return []
+    asked = [f"--benchmarks={benchmarks}", f"--n={samples}", "--against=base"]
+    return [command_line("eval", "MODEL", "base=BASE", options=asked)]
 
 
 @dataclass(frozen=True)
@@ -118,37 +141,91 @@ class Plan:
     chance: float
 
 
-def power_table(plan: Plan, n: int) -> Table:
-    """A row for each number of samples; that of the plan is bold, the last is what no number of
-    samples can better.
-    """
+@dataclass(frozen=True)
+class Chance:
+    """What `samples` per problem can show: infinitely many are what no number betters."""
+
+    samples: float
+    chance: float
+    smallest: float | None
+    problems: int | None
+    is_planned: bool = False
+
+
+def chances_of(plan: Plan, n: int) -> list[Chance]:
+    """For several numbers of samples, that of the plan among them, infinitely many last."""
     from reasondistill import statistics
 
-    columns = ("samples", f"chance to show {100 * plan.effect:+.1f}", "smallest shown")
-    table = plain_table(*columns, "problems needed")
-    for k in sorted({*_SAMPLES, n}):
-        label = str(k)
-        if k == n:
-            label = f"[bold]{k}[/]"
-        needed = statistics.needed_problems(plan.effect, k, plan.population, chance=plan.chance)
-        problems = "none"
-        if needed is not None:
-            problems = f"{needed:,}"
-        table.add_row(label, *_chance_cells(plan, k), problems)
-    table.add_row("∞", *_chance_cells(plan, math.inf), "")
-    return table
+    found: list[Chance] = []
+    for k in (*sorted({*_SAMPLES, n}), math.inf):
+        needed = None
+        if not math.isinf(k):
+            needed = statistics.needed_problems(
+                plan.effect, int(k), plan.population, chance=plan.chance
+            )
+        chance = statistics.power(plan.problems, k, plan.effect, plan.population)
+        smallest = statistics.smallest_effect(plan.problems, k, plan.population, chance=plan.chance)
+        found.append(Chance(k, chance, smallest, needed, is_planned=k == n))
+    return found
 
 
-def _chance_cells(plan: Plan, k: float) -> tuple[str, str]:
-    """The chance to show the effect with k samples each, and the smallest effect that is shown."""
-    from reasondistill import statistics
+def power_table(plan: Plan, chances: Sequence[Chance]) -> Table:
+    """A row for each number of samples; that of the plan is marked."""
+    rows: list[tuple[str, ...]] = []
+    for one in chances:
+        label, problems = f"{one.samples:,.0f}", "none"
+        if one.problems is not None:
+            problems = f"{one.problems:,}"
+        if one.is_planned:
+            label = f"{label} ←"
+        if math.isinf(one.samples):
+            label, problems = "∞", ""
+        smallest = "none"
+        if one.smallest is not None:
+            smallest = f"{100 * one.smallest:.1f} points"
+        rows.append((label, f"{100 * one.chance:.0f} %", smallest, problems))
+    headers = ("samples", f"chance to show {100 * plan.effect:+.1f}", "smallest shown")
+    return Table((*headers, "problems needed"), tuple(rows))
 
-    chance = statistics.power(plan.problems, k, plan.effect, plan.population)
-    smallest = statistics.smallest_effect(plan.problems, k, plan.population, chance=plan.chance)
-    points = "none"
-    if smallest is not None:
-        points = f"{100 * smallest:.1f} points"
-    return f"{100 * chance:.0f} %", points
+
+def plan_document(
+    plan: Plan,
+    n: int,
+    chances: Sequence[Chance],
+    samples: int | None,
+    following: Sequence[str],
+    *,
+    is_guess: bool,
+) -> PowerDocument:
+    """What --json prints."""
+    from reasondistill.cli.documents import PowerDocument, PowerRow
+
+    rows: list[PowerRow] = []
+    for one in chances:
+        number = None
+        if not math.isinf(one.samples):
+            number = int(one.samples)
+        row = PowerRow(
+            samples=number,
+            chance=one.chance,
+            smallest_effect=one.smallest,
+            problems_needed=one.problems,
+        )
+        rows.append(row)
+    return PowerDocument(
+        command="power",
+        problems=plan.problems,
+        n=n,
+        effect=plan.effect,
+        chance=plan.chance,
+        base=plan.population.base,
+        rho=plan.population.rho,
+        alike=plan.population.alike,
+        is_guess=is_guess,
+        rows=tuple(rows),
+        samples_needed=samples,
+        next=tuple(following),
+    )
 
 
 def _problems_of(benchmarks: str | None, problems: int | None) -> int:

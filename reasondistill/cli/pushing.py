@@ -25,6 +25,7 @@ from reasondistill.cli.packing import weights_of
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.runs.layout import RunFolder
 from reasondistill.runs.store import StopSignal
+from reasondistill.tables import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ def push(
             if dry_run:
                 continue
             sent = place.send(files, kind=chosen.kind, public=public, message=said)
-            say(f"{named(sent.where)}: {sent.new:,} files sent, {sent.same:,} were there")
+            say(f"{named(sent.where)}: {counted(sent.new, 'file')} sent, {sent.same:,} were there")
     if dry_run:
         say("[dim]Nothing was sent (--dry-run).[/]")
 
@@ -148,7 +149,7 @@ def print_listing(push: Push, files: Sequence[Upload], place: Destination, *, pu
         table.add_row(named(file.name), bytes_words(file.size), f"[dim]{named(file.note)}[/]")
     out.print(table)
     total = sum(file.size for file in files)
-    say(f"{len(files):,} files, {bytes_words(total)}")
+    say(f"{counted(len(files), 'file')}, {bytes_words(total)}")
     if push.left_out:
         names = ", ".join(map(named, push.left_out))
         say(f"[dim]Stays here: {names}[/]")

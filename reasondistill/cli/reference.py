@@ -15,11 +15,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import typer
 from typer.main import get_command
 
+from reasondistill.cli.documents import DOCUMENTS, ErrorDocument, Row
 from reasondistill.cli.explaining import (
     all_keys,
     default_text,
@@ -202,11 +203,26 @@ def commands_page() -> str:
     from reasondistill.cli.entry import app  # with all of them
 
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-    parts = ["# Commands", plain(str(app.info.epilog))]
+    parts = ["# Commands", plain(str(app.info.epilog)), *words_of_json()]
     for name in sorted(commands):
         if not commands[name].hidden:
             parts.extend(words_of_command(name, commands[name]))
     return "\n\n".join(parts) + "\n"
+
+
+def words_of_json() -> Iterator[str]:
+    """What holds for every `--json`, and the document of an error."""
+    names = ", ".join(f"[`{name}`](#json-{name})" for name in DOCUMENTS)
+    yield (
+        f"With `--json` these print one JSON document on standard output: {names}. All else goes "
+        "to standard error. Fields have a fixed order; what is not known, or is no number, "
+        "is null, never NaN. With `--quiet` besides, standard error has errors and warnings alone."
+    )
+    yield f"An error is a document too. {first_line(ErrorDocument)}"
+    yield fields_table(ErrorDocument)
+    for row in rows_inside(ErrorDocument):
+        yield paragraph(f"`{row.__name__}`: {first_line(row)}")
+        yield fields_table(row)
 
 
 def words_of_command(name: str, command: Any) -> Iterator[str]:
@@ -227,11 +243,74 @@ def words_of_command(name: str, command: Any) -> Iterator[str]:
             )
     inside = "\n".join(rows)
     yield f"<table>\n{inside}\n</table>"
+    if name in DOCUMENTS:
+        yield from words_of_document(name)
     lines = [line.strip() for line in (command.epilog or "").splitlines()]
     examples = [line for line in lines if line.startswith("reasondistill ")]
     if examples:
         joined = "\n".join(examples)
         yield f"```console\n{joined}\n```"
+
+
+def words_of_document(name: str) -> Iterator[str]:
+    """What `--json` prints: a table of fields, and below it one for each kind of row inside."""
+    document = DOCUMENTS[name]
+    yield f"### What `{name} --json` prints {{ #json-{name} }}"
+    yield fields_table(document)
+    for row in rows_inside(document):
+        yield paragraph(f"`{row.__name__}`: {first_line(row)}")
+        yield fields_table(row)
+
+
+def fields_table(kind: type[Row]) -> str:
+    """One row for each field of a document."""
+    rows = ["<tr><th>field</th><th>what it says</th><th>type</th></tr>"]
+    for name, field in kind.model_fields.items():
+        kind_of = html.escape(type_words(field.annotation))
+        words = cell(" ".join((field.description or "").split()))
+        rows.append(f"<tr><td><code>{name}</code></td><td>{words}</td><td>{kind_of}</td></tr>")
+    inside = "\n".join(rows)
+    return f"<table>\n{inside}\n</table>"
+
+
+def rows_inside(kind: type[Row]) -> list[type[Row]]:
+    """The kinds of rows that a document has in lists or fields of its own."""
+    found: dict[type[Row], None] = {}
+    for field in kind.model_fields.values():
+        inside = [field.annotation, *get_args(field.annotation)]
+        for one in inside:
+            if isinstance(one, type) and issubclass(one, Row):
+                found[one] = None
+    return list(found)
+
+
+def type_words(annotation: Any) -> str:
+    """`list of ScoreRow`, `number or null`, `"done" | "sent"`."""
+    arguments = get_args(annotation)
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return " | ".join(json.dumps(value) for value in arguments)
+    if origin is tuple:
+        return f"list of {type_words(arguments[0])}"
+    if origin is dict:
+        return f"object of {type_words(arguments[1])}"
+    if arguments:
+        return " or ".join(map(type_words, arguments))
+    return _JSON_TYPES.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+_JSON_TYPES: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def first_line(kind: type[Row]) -> str:
+    """What the class of a document says of itself."""
+    return " ".join((inspect.getdoc(kind) or "").split())
 
 
 def plain(text: str) -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reasondistill import foreign_json
-from reasondistill.cli.console import (
-    coloured,
-    named,
-    out,
-    say,
-)
+from reasondistill.cli.console import named, out, say
+from reasondistill.cli.fitting import print_grid, print_table
+from reasondistill.cli.speaking import command_line, warn
 from reasondistill.errors import DataError
 from reasondistill.records import VARIANT, Difference, Score
 from reasondistill.runs.layout import BROWSER
@@ -23,6 +20,7 @@ from reasondistill.tables import (
     UNANSWERED,
     ScoreRow,
     Table,
+    counted,
     gap_text,
     half_text,
     score_grid,
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
 
 # More rows than this are read as models × benchmarks.
 _MOST_ROWS = 12
+# Lines of the end of a run, without the commands that come next; so many differences in any case.
+SCREEN, _FEWEST_LINES = 33, 3
 # What outcomes are called where there is little room.
 _SHORT = {"truncated": "cut", "no_answer": "none", "undecided": "?"}
 
@@ -48,30 +48,78 @@ class Results:
     differences: list[Difference]
     missing: list[str]
 
+    @property
+    def main_scores(self) -> list[ReportedScore]:
+        """pass@1 of each model as it is, without another prompt or snapshot."""
+        return [row for row in self.scores if _is_main_score(row)]
 
-def print_result(run: Run, *, says_missing: bool = True) -> None:
-    """The scores, what is missing of their samples, the differences, and where the report is."""
+    def files(self, run: Run) -> list[Path]:
+        """The files of the report that are there."""
+        return [path for path in run.layout.report_files if path.exists()]
+
+
+def print_result(run: Run, *, says_missing: bool = True, lines: int = SCREEN) -> Results | None:
+    """The scores, what is missing of their samples, the differences, and where the report is: on
+    one screen, of which so many `lines` are left. Returns all of it; None where there is no report.
+    """
     if not exists_verified(run.layout.report):
-        return
+        return None
     results = read_results(run.layout.report)
-    scores = [row for row in results.scores if _is_main_score(row)]
-    if len(scores) > _MOST_ROWS:
-        out.print(coloured(score_grid(scores, half_text)))
-    elif scores:
-        out.print(coloured(narrow_table(scores)))
+    left = lines - len(results.files(run))
+    missing: list[str] = []
     if says_missing:
-        for sentence in missing_now(run, results.missing):
-            say(f"  [yellow]{named(sentence)}[/]")
-    for row in results.differences[:_MOST_ROWS]:
-        pair = f"{row.model} − {row.baseline} on {row.benchmark}"
-        out.print(named(f"  {pair}: {gap_text(row)} {row.word}"))
-    more = len(results.differences) - _MOST_ROWS
-    if more > 0:
-        out.print(f"  … {more} more differences in the report")
-    for path in run.layout.report_files:
-        if path.exists():
-            verify_below(path)
-            say(f"{_name_of(path)}: file://{named(path.resolve())}")
+        missing = [*missing_now(run, results.missing)]
+    results = replace(results, missing=missing)
+    with out.capture() as scores:
+        print_scores(results.main_scores)
+    print_scores(results.main_scores)
+    left -= scores.get().count("\n")
+    for sentence in missing:
+        warn(f"  [yellow]{named(sentence)}[/]")
+        left -= lines_of(f"  {sentence}")
+    print_differences(results.differences, max(left, _FEWEST_LINES))
+    for path in results.files(run):
+        verify_below(path)
+        say(f"{_name_of(path)}: file://{named(path.resolve())}")
+    return results
+
+
+def print_scores(scores: Sequence[ReportedScore]) -> None:
+    """A row for each score; of many, models down and benchmarks across."""
+    if len(scores) > _MOST_ROWS:
+        print_grid(score_grid(scores, half_text), most_rows=_MOST_ROWS)
+    elif scores:
+        table = narrow_table(scores)
+        print_table(table, last_drops=table.headers[-1:])
+
+
+def print_differences(differences: Sequence[Difference], lines: int) -> None:
+    """As many differences as have room in so many lines: one each, or below a line for each pair of
+    long names.
+    """
+    before = ""
+    for place, row in enumerate(differences):
+        pair = f"  {row.model} − {row.baseline}"
+        gap = f"on {row.benchmark}: {gap_text(row)} {row.word}"
+        texts = [f"{pair} {gap}"]
+        if lines_of(texts[0]) > 1:
+            texts = [pair, f"    {gap}"]
+        if texts[0] == before:
+            del texts[0]
+        else:
+            before = texts[0]
+        lines -= sum(map(lines_of, texts))
+        if lines < 0 or place == _MOST_ROWS:
+            more = counted(len(differences) - place, "more difference")
+            out.print(f"  … {more} in the report")
+            return
+        for text in texts:
+            out.print(named(text))
+
+
+def lines_of(text: str) -> int:
+    """How many lines of the terminal a text takes."""
+    return len(out.render_lines(named(text)))
 
 
 def _name_of(path: Path) -> str:
@@ -131,3 +179,30 @@ def narrow_table(scores: Sequence[ReportedScore]) -> Table:
     table = score_table(rows, outcomes=outcomes).without(["tokens"])
     shares = "·".join(_SHORT.get(outcome, outcome) for outcome in outcomes)
     return table.joined(share_header(outcomes[0]), f"{shares} %")
+
+
+def next_of_run(run: Run, results: Results | None) -> list[str]:
+    """The commands that make sense when a run has come to its end: to read, to compare, or to see
+    how far it is.
+    """
+    name = name_of(run)
+    if results is None:
+        commands = [command_line("show", name)]
+        if run.layout.traces.exists():
+            commands.append(command_line("view", name))
+        return commands
+    commands = [command_line("view", name)]
+    if results.differences:
+        first = results.differences[0]
+        pair = (f"{name}/{first.model}", f"{name}/{first.baseline}")
+        commands.append(command_line("compare", *pair))
+    return commands
+
+
+def name_of(run: Run) -> str:
+    """What a command calls a run: its name where it is looked up by that, else its folder."""
+    folder = run.folder
+    is_by_name = folder.parent == Path("runs") and not Path(folder.name).exists()
+    if is_by_name:
+        return folder.name
+    return str(folder)

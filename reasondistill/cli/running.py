@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reasondistill.cli.console import ClusterFile, DryRun, PipelineFile, RunsDir, Trust, app
+from reasondistill.cli.speaking import AsJson, Quiet, Verbose, be_verbose, speaking
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 
@@ -19,6 +20,7 @@ from reasondistill.config import resources
     "  reasondistill run gsm8k_sft --dry-run\n\n"
     "  reasondistill run demo --set name=hot --set traces.temperature=1.0\n\n"
     "  reasondistill run demo --until examples\n\n"
+    "  reasondistill run demo --quiet --json\n\n"
     "  reasondistill run r1_distill_qwen_1_5b --on slurm --dry-run",
 )
 def run_command(
@@ -47,6 +49,9 @@ def run_command(
         bool, typer.Option("--wait", help="On a cluster: stay until all jobs are over.")
     ] = False,
     trust: Trust = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
     runs: RunsDir = Path("runs"),
 ) -> None:
     """Run a pipeline file; what is complete is skipped, what is partial is resumed: samples that
@@ -58,10 +63,13 @@ def run_command(
     """
     from reasondistill import config, pipeline
 
-    source = resources.find("pipelines", file)
-    settings = config.load_pipeline(source, set_ or [])
-    cluster = config.load_cluster(resources.find("clusters", on))
-    stages = pipeline.select_stages(only, from_, until)
-    folder = runs / settings.name
-    run = pipeline.Run(settings, cluster, folder, source, keep_old, tuple(stages))
-    start(run, stages, dry_run=dry_run, wait=wait, trust=trust)
+    if verbose:
+        be_verbose()
+    with speaking("run", quiet=quiet, as_json=as_json) as speech:
+        source = resources.find("pipelines", file)
+        settings = config.load_pipeline(source, set_ or [])
+        cluster = config.load_cluster(resources.find("clusters", on))
+        stages = pipeline.select_stages(only, from_, until)
+        folder = runs / settings.name
+        run = pipeline.Run(settings, cluster, folder, source, keep_old, tuple(stages))
+        start(run, stages, dry_run=dry_run, wait=wait, trust=trust, speech=speech)

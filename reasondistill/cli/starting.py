@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
 
 from reasondistill.checks import BEFORE_A_RUN, IN_A_DRY_RUN
-from reasondistill.cli.console import (
-    block,
-    named,
-    out,
-    plain_table,
-    say,
-)
-from reasondistill.cli.progress import TerminalWatcher
-from reasondistill.cli.results import print_result
+from reasondistill.cli.console import block, named, out, say
+from reasondistill.cli.fitting import print_table
+from reasondistill.cli.progress import DoneTask, TerminalWatcher, prefixes, units_of
+from reasondistill.cli.results import Results, next_of_run, print_result
+from reasondistill.cli.speaking import Speech, command_line, print_next, warn
 from reasondistill.durations import duration
 from reasondistill.errors import DataError, StageError
 from reasondistill.runs.staleness import places_without_sums
+from reasondistill.tables import Table, counted
 
 if TYPE_CHECKING:
+    from reasondistill.cli.documents import RunDocument
     from reasondistill.launch.launcher import JobState, Launcher
     from reasondistill.pipeline import Run, StageState, Task
 
@@ -41,13 +38,46 @@ def start(
     dry_run: bool = False,
     wait: bool = False,
     trust: bool = False,
+    speech: Speech | None = None,
 ) -> None:
-    """Check, then do these stages of a run with progress on the terminal, and print what came out.
-    Raises a user's errors.
+    """Check, then do these stages of a run with progress on the terminal, and print what came out,
+    as `speech` wants it. Raises a user's errors.
 
     A folder that somebody else's run has left is gone on with only with `trust`, where it holds
     what would be executed.
     """
+    speech = speech or Speech("run", quiet=False, as_json=False)
+    outcome = _started(run, stages, speech, dry_run=dry_run, wait=wait, trust=trust)
+    if speech.as_json:
+        speech.end(run_document(run, outcome, speech))
+
+
+@dataclass
+class RunOutcome:
+    """What a command has come to."""
+
+    status: Literal["done", "sent", "planned"] = "done"
+    seconds: float | None = None
+    planned: Sequence[PlannedTask] = ()
+    ended: Sequence[DoneTask] = ()
+    jobs: Sequence[JobState] = ()
+    results: Results | None = None
+    next: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """A task of a dry run, how far it is, and what it will make."""
+
+    task: Task
+    prefix: str
+    state: str
+    expected: str
+
+
+def _started(
+    run: Run, stages: list[str], speech: Speech, *, dry_run: bool, wait: bool, trust: bool
+) -> RunOutcome:
     from reasondistill import doctor, pipeline
     from reasondistill.launch.launcher import launcher_of, refuse_if_busy
 
@@ -56,12 +86,13 @@ def start(
     launcher.check(stages)
     costs = IN_A_DRY_RUN if dry_run else BEFORE_A_RUN
     for finding in doctor.check(replace(run, only=tuple(stages)), costs):
-        say(f"[yellow]{named(finding.check)}:[/] {block(finding.text)}")
+        warn(f"[yellow]{named(finding.check)}:[/] {block(finding.text)}")
     shares = launcher.shares_engine_process()
     tasks = pipeline.plan(run, stages, share_engine_process=shares)
     if dry_run:
-        print_plan(launcher, tasks)
-        return
+        with speech.last():
+            planned = print_plan(launcher, tasks)
+        return RunOutcome("planned", planned=planned)
     title = f"[bold]{named(run.pipeline.name)}[/]"
     if run.pipeline.about:
         about = " ".join(run.pipeline.about.split())
@@ -72,10 +103,9 @@ def start(
         refuse_if_unfinished(run, tasks)
         folder = named(run.folder)
         say(f"[dim]{folder}: all is done; nothing is written here, nor could it be[/]")
-        print_result(run)
-        return
+        return _with_result(RunOutcome(), run, speech)
     with stored(launcher):
-        launch(launcher, tasks, wait=wait)
+        return launch(launcher, tasks, speech, wait=wait)
 
 
 def refuse_if_unfinished(run: Run, tasks: list[Task]) -> None:
@@ -112,43 +142,112 @@ def stored(launcher: Launcher) -> Generator[None]:
         return
     with only_one(folder), Remote(url, folder) as remote:
         number = remote.fetch(is_first=True)
-        say(f"[dim]{number:,} files fetched from {named(url)}[/]")
+        say(f"[dim]{counted(number, 'file')} fetched from {named(url)}[/]")
         yield
 
 
-def launch(launcher: Launcher, tasks: list[Task], *, wait: bool) -> None:
+def launch(launcher: Launcher, tasks: list[Task], speech: Speech, *, wait: bool) -> RunOutcome:
     """Start the tasks; with `wait` follow jobs that go on by themselves to their end."""
     run = launcher.run
     unsummed = places_without_sums(run.layout)
     if unsummed:
+        folders = counted(len(unsummed), "stage folder")
         say(
-            f"[dim]{len(unsummed)} stage folders ({named(unsummed[0])}, …) were finished by an "
-            "earlier version, which wrote no sums: damage in them is not noticed.[/]"
+            f"[dim]An earlier version, which wrote no sums, has finished {folders} "
+            f"({named(unsummed[0])}, …): damage there is not noticed.[/]"
         )
-    watcher = TerminalWatcher(run)
+    watcher = TerminalWatcher(run, tasks)
     started = time.monotonic()
     jobs = launcher.start(tasks, watcher)
+    outcome = RunOutcome(ended=watcher.ended, jobs=jobs)
     if not launcher.is_detached:
         if not watcher.has_seen_work:
             out.print("Nothing is left to do.")
-        time_taken = duration(time.monotonic() - started)
-        out.print(f"[dim]{time_taken} in all[/]")
-        print_result(run)
-        return
+        outcome.seconds = time.monotonic() - started
+        out.print(f"[dim]{duration(outcome.seconds)} in all[/]")
+        return _with_result(outcome, run, speech)
     if not jobs:
         out.print("Nothing is left to do.")
     print_jobs(jobs)
     if wait:
         if jobs:
             launcher.follow(watcher)
+        outcome.seconds = time.monotonic() - started
         if not launcher.prints_result:
-            print_result(run)
+            return _with_result(outcome, run, speech)
     elif jobs:
-        name = named(shlex.quote(run.folder.name))
-        say(
-            f"Sent. `reasondistill status {name}` shows how far it is, `reasondistill logs {name}` "
-            f"what it prints, `reasondistill cancel {name}` stops it."
+        outcome.status = "sent"
+        outcome.seconds = time.monotonic() - started
+        name = run.folder.name
+        outcome.next = [command_line(word, name) for word in ("status", "logs", "cancel")]
+        with speech.last():
+            say("Sent. These show how far it is and what it prints, and stop it:")
+            print_next(outcome.next)
+    return outcome
+
+
+def _with_result(outcome: RunOutcome, run: Run, speech: Speech) -> RunOutcome:
+    """With the scores, which are printed, and what comes next."""
+    with speech.last():
+        outcome.results = print_result(run)
+    outcome.next = next_of_run(run, outcome.results)
+    print_next(outcome.next)
+    return outcome
+
+
+def run_document(run: Run, outcome: RunOutcome, speech: Speech) -> RunDocument:
+    """What --json prints."""
+    from reasondistill.cli.documents import (
+        JobRow,
+        RunDocument,
+        ScoreRow,
+        TaskRow,
+        as_text,
+        difference_rows,
+    )
+
+    tasks: list[TaskRow] = []
+    for planned in outcome.planned:
+        task = planned.task
+        row = TaskRow(
+            task=planned.prefix,
+            stage=task.stage,
+            units=task.units,
+            state=planned.state,
+            expected=planned.expected,
         )
+        tasks.append(row)
+    for ended in outcome.ended:
+        row = TaskRow(
+            task=ended.prefix,
+            stage=ended.task.stage,
+            units=ended.task.units,
+            state="done",
+            counts=ended.counts and dict(ended.counts),
+            dropped=ended.dropped and dict(ended.dropped),
+            seconds=ended.seconds,
+        )
+        tasks.append(row)
+    jobs: list[JobRow] = []
+    for job in outcome.jobs:
+        counts = {str(state): number for state, number in job.counts.items()}
+        jobs.append(JobRow(name=job.name, job_id=job.job_id, counts=counts))
+    results = outcome.results or Results([], [], [])
+    return RunDocument(
+        command=speech.command,
+        name=run.pipeline.name,
+        folder=as_text(run.folder),
+        status=outcome.status,
+        seconds=outcome.seconds,
+        tasks=tuple(tasks),
+        jobs=tuple(jobs),
+        warnings=tuple(speech.warnings),
+        scores=tuple(map(ScoreRow.of, results.main_scores)),
+        differences=difference_rows(results.differences),
+        missing=tuple(results.missing),
+        files=tuple(map(as_text, results.files(run))),
+        next=tuple(outcome.next),
+    )
 
 
 def print_jobs(jobs: Sequence[JobState]) -> None:
@@ -157,7 +256,7 @@ def print_jobs(jobs: Sequence[JobState]) -> None:
         line = f"  {named(job.name)} [dim]job {named(job.job_id)}"
         if job.is_array:
             elements = sum(job.counts.values())
-            line += f" · {elements} elements"
+            line += f" · {counted(elements, 'element')}"
         if job.place:
             line += f" at {named(job.place)}"
         say(f"{line}[/]")
@@ -166,7 +265,7 @@ def print_jobs(jobs: Sequence[JobState]) -> None:
 # ---- --dry-run -----------------------------------------------------------------------------------
 
 
-def print_plan(launcher: Launcher, tasks: list[Task]) -> None:
+def print_plan(launcher: Launcher, tasks: list[Task]) -> list[PlannedTask]:
     """What would be done, with counts and an estimate, and what would be sent."""
     from reasondistill import doctor, pipeline
     from reasondistill.pipeline.foreseeing import foresee_run
@@ -176,17 +275,23 @@ def print_plan(launcher: Launcher, tasks: list[Task]) -> None:
     standing = pipeline.stage_states(run)
     require_sound(standing, tasks)
     out.print(f"[bold]{name}[/] → {folder} (nothing is done: --dry-run)")
-    table = plain_table("task", "state", "expected")
     states = {state.name: state.state for state in standing}
     if run.folder.is_dir() and run.cluster.storage is None:
         states |= foresee_run(run, {task.stage for task in tasks})
+    short = prefixes(tasks)
+    planned: list[PlannedTask] = []
+    rows: list[tuple[str, ...]] = []
     for task in tasks:
         expected = doctor.estimate(run, task)
-        table.add_row(named(task.label), named(state_of(task, states)), named(expected))
-    out.print(table)
+        row = PlannedTask(task, short[task.name], state_of(task, states), expected)
+        planned.append(row)
+        rows.append((row.prefix, units_of(task), row.state, row.expected))
+    table = Table(("task", "of", "state", "expected"), tuple(rows), numbers=2)
+    print_table(table.without_blanks())
     for path in launcher.preview(tasks):
         say(f"\n[bold]{named(path)}[/]")
         say(escape(path.read_text(encoding="utf-8")))
+    return planned
 
 
 def require_sound(states: Sequence[StageState], tasks: Sequence[Task]) -> None:

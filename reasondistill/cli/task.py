@@ -40,6 +40,7 @@ def task_command(
     together: the first one speaks.
     """
     from reasondistill import pipeline
+    from reasondistill.launch.noise import quiet_libraries
     from reasondistill.launch.process_group import Leash
     from reasondistill.launch.reporting import CHANNEL, ERROR_FILE
     from reasondistill.launch.task_process import die_with_parent, do_together
@@ -52,6 +53,7 @@ def task_command(
     processes.forget_other_launchers()
     # What a task starts, an engine's processes, is started as it was.
     os.environ.update(safe_environment(os.environ))
+    quiet_libraries(os.environ)
     seals.make_key_where_none_is(False)
     error_file = os.environ.get(ERROR_FILE)
     if processes.world_size() > 1:

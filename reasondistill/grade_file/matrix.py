@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasondistill.errors import ConfigError, DataError, Interrupted, StageError
 from reasondistill.foreign_logs.finding import find_logs
 from reasondistill.foreign_logs.log import Log
 from reasondistill.grade_file.progress import EVERY_S, tell
+from reasondistill.grade_file.ranking import ranking
 from reasondistill.grade_file.rows import count_answers, digest_of, read_answers
 from reasondistill.grading import GRADER, POLICIES, GradeItem, GradingPool, find_policy
 from reasondistill.nearest import nearest
@@ -47,6 +49,8 @@ from reasondistill.statistics import mean_interval
 
 MATRIX, DISAGREEMENTS = "matrix.json", "disagreements.jsonl"
 _CHUNK = 4_096
+# The policy by which sources are ranked, where it is among those that were asked for.
+DEFAULT = "default"
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,15 @@ class PolicyScore:
 @dataclass(frozen=True)
 class Matrix:
     """All of it. `accepted_by_one[source, a, b]` answers are correct under a and not under b;
-    `differing` have several outcomes.
+    `differing` have several outcomes. `ranking` is one sentence about which source is best, empty
+    where they have not the same problems.
     """
 
     policies: tuple[str, ...]
     scores: tuple[PolicyScore, ...]
     accepted_by_one: Counter[tuple[str, str, str]]
     differing: int
+    ranking: str = ""
 
 
 def find_policies(names: str | None) -> list[str]:
@@ -246,17 +252,26 @@ class _Sheet:
 
     samples: array[int] = field(default_factory=lambda: array("q"))
     last: str | None = None
+    # Of those that have one, in order.
+    problems: list[str] = field(default_factory=list[str])
     correct: dict[str, bytearray] = field(default_factory=dict[str, bytearray])
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
 
     def add(self, problem: str | None, grades: dict[str, Grade]) -> None:
         if problem is None or problem != self.last:
             self.samples.append(0)
+            if problem is not None:
+                self.problems.append(problem)
         self.samples[-1] += 1
         self.last = problem
         for policy, grade in grades.items():
             self.correct.setdefault(policy, bytearray()).append(grade.is_correct)
             self.outcomes[policy, grade.outcome] += 1
+
+    def shaped(self, policy: str) -> NDArray[np.bool_]:
+        """(problems, samples): what a policy accepts. Each problem has the same number."""
+        flags = np.frombuffer(bytes(self.correct[policy]), dtype=np.bool_)
+        return flags.reshape(len(self.samples), self.samples[0])
 
     def count_correct(self, policy: str) -> int:
         """How many answers so far a policy accepts."""
@@ -290,10 +305,23 @@ def compare_policies(
     for source in sources:
         for policy in policies:
             scores.append(_score(source, policy, sheets[source.name]))
-    matrix = Matrix(tuple(policies), tuple(scores), accepted, differing)
+    best = _ranking(sheets, policies)
+    matrix = Matrix(tuple(policies), tuple(scores), accepted, differing, best)
     if out is not None:
         write_json(out / MATRIX, _as_json(matrix, sources, pool))
     return matrix
+
+
+def _ranking(sheets: dict[str, _Sheet], policies: Sequence[str]) -> str:
+    """By the default policy, or the first one; nothing for sources of different problems."""
+    policy = policies[0]
+    if DEFAULT in policies:
+        policy = DEFAULT
+    first = next(iter(sheets.values()), None)
+    for sheet in sheets.values():
+        if first is None or not sheet.problems or sheet.problems != first.problems:
+            return ""
+    return ranking({name: sheet.shaped(policy) for name, sheet in sheets.items()}, policy)
 
 
 def check_folder(out: Path) -> None:
@@ -396,9 +424,7 @@ def _score(source: Source, policy: str, sheet: _Sheet) -> PolicyScore:
             f"{source.name}: problems have between {min(sizes)} and {max(sizes)} samples. "
             "Run the evals to their end."
         )
-    flags = np.frombuffer(bytes(sheet.correct[policy]), dtype=np.bool_)
-    correct = flags.reshape(len(sheet.samples), sizes.pop())
-    estimate = mean_interval(correct)
+    estimate = mean_interval(sheet.shaped(policy))
     return PolicyScore(
         source.name,
         policy,
@@ -431,4 +457,5 @@ def _as_json(matrix: Matrix, sources: Sequence[Source], pool: GradingPool) -> di
         "scores": [asdict(score) for score in matrix.scores],
         "pairs": pairs,
         "differing": matrix.differing,
+        "ranking": matrix.ranking,
     }

@@ -31,6 +31,7 @@ from pathlib import Path
 from reasondistill.bounds import TASK_LINE_BYTES
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
 from reasondistill.interpreter import safe_python
+from reasondistill.launch.noise import is_verbose, noise_of
 from reasondistill.launch.reporting import (
     CHANNEL,
     ERROR_FILE,
@@ -55,6 +56,10 @@ _HINTS: dict[int, str] = {
 _SIGNAL_NAMES = {int(number): number.name for number in signal.Signals}
 # So many lines of what a task printed last stand in the message of its crash.
 _TAIL_LINES = 8
+# So many blank lines one after the other are logged.
+_MOST_BLANKS = 10
+# So many lines of what engines printed are kept for the log of a crash.
+_MOST_LEFT_OUT = 200
 
 OnLine = Callable[[Task, str], None]
 
@@ -65,8 +70,8 @@ class TaskProcess:
     any.
 
     `place` counts the tasks beside it: no other one has the same. `remedy` says what takes less
-    memory, for one that was killed. `is_shared`: the process only
-    starts others, which do the task together. `word` begins its messages.
+    memory, for one that was killed. `is_shared`: the process only starts others, which do the task
+    together. `word` begins its messages. `left_out` is what engines printed last and no log has.
     """
 
     task: Task
@@ -80,6 +85,7 @@ class TaskProcess:
     place: int = 0
     word: str = ""
     remedy: Callable[[], str] = str
+    left_out: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LEFT_OUT))
     last: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
 
@@ -158,6 +164,7 @@ def wait(running: TaskProcess) -> None:
     if running.cancelled and (has_just_begun or running.is_shared):
         raise Interrupted(STOPPED_ON_REQUEST)
     how = _how_it_ended(code)
+    _log_left_out(running)
     # The log holds what earlier sessions printed, too.
     printed = "It had printed nothing yet."
     if running.last:
@@ -214,12 +221,15 @@ def _read(running: TaskProcess, on_line: OnLine) -> None:
     """Copy the task's output to its log and hand the marked lines on.
 
     Goes on whatever happens to log and terminal (disk full, pipe closed) and whatever a line holds:
-    a pipe that nobody reads would stop the task for good.
+    a pipe that nobody reads would stop the task for good. What engines print beside it is not
+    logged, unless somebody wants it.
     """
     stream = running.process.stdout
     assert stream is not None
     # A longer line is read, shown and logged in parts: what never ends fills no memory.
     most = TASK_LINE_BYTES.most
+    keeps_all = is_verbose()
+    blanks, follows_noise = 0, False
     while line := stream.readline(most):
         said = parsed(line.rstrip("\n"), running.word)
         # The first is the cause: when one of several processes fails, the others lose it.
@@ -228,10 +238,38 @@ def _read(running: TaskProcess, on_line: OnLine) -> None:
         if said.is_for_people:
             with suppress(OSError, ValueError):
                 on_line(running.task, said.text)
-        if said.text.strip():
+        noise = None
+        if not said.is_for_people and not keeps_all:
+            noise = noise_of(said.text)
+        is_blank = not said.text.strip()
+        if not is_blank and noise != "bar":
             running.last.append(said.text.rstrip())
-        with suppress(OSError, StageError), BufferedWriter(open_to_write(running.log, "ab")) as log:
-            log.write(f"{said.text}\n".encode("utf-8", "backslashreplace"))
+        if is_blank:
+            blanks = min(blanks + 1, _MOST_BLANKS)
+            continue
+        # Blank lines beside noise are a part of it.
+        if noise is None:
+            text = said.text
+            if not follows_noise:
+                text = "\n" * blanks + text
+            _write_log(running.log, text)
+        elif noise == "talk":
+            running.left_out.append(said.text)
+        blanks, follows_noise = 0, noise is not None
+
+
+def _log_left_out(running: TaskProcess) -> None:
+    """Of a task that crashed the log has, last, what engines printed."""
+    if not running.left_out:
+        return
+    _write_log(running.log, "What engines and libraries printed last:")
+    while running.left_out:
+        _write_log(running.log, f"  | {running.left_out.popleft()}")
+
+
+def _write_log(path: Path, text: str) -> None:
+    with suppress(OSError, StageError), BufferedWriter(open_to_write(path, "ab")) as log:
+        log.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def do_together(run: Run, task: Task, stop: StopSignal) -> None:

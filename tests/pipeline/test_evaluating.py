@@ -350,7 +350,7 @@ def test_two_models_are_compared_problem_by_problem_and_the_flips_can_be_read(
     assert (
         "strong@" in printed and "weak@" in printed and "gold" in printed
     )  # the setting that differs, and a problem that flipped
-    assert re.search(r"^ *on first differs +trial/strong +trial/weak *$", printed, re.M)
+    assert re.search(r"^ *setting +trial/strong +trial/weak *$", printed, re.M)
     found = json.loads((workplace / "c.json").read_text())
     first = next(row for row in found["differences"] if row["benchmark"] == "first")
     assert (first["gained"], first["lost"], first["n"]) == (4, 0, 6)
@@ -610,7 +610,7 @@ def test_diff_names_every_setting_that_differs(workplace: Path) -> None:
     )
     assert "no setting differs" in run(workplace, "diff", "trial", "trial")
     differs = run(workplace, "diff", "trial/strong", "trial/weak")
-    assert re.search(r" trial/strong +trial/weak *$", differs, re.M) and "model" in differs
+    assert re.search(r"^ *setting +trial/strong +trial/weak *$", differs, re.M) and "model" in differs
 
 
 # ---- power ---------------------------------------------------------------------------------------

@@ -40,7 +40,12 @@ from reasondistill.models.samplers.requests import TopK
 from reasondistill.models.topk import Source, TopKWriter
 from reasondistill.records import Problem, SuspectGold, Trace
 from reasondistill.runs.store import read_records, write_records
-from reasondistill.stages.report.browser import count_traces, serve_browser, write_browser
+from reasondistill.stages.report.browser import (
+    count_traces,
+    one_page,
+    serve_browser,
+    write_browser,
+)
 from reasondistill.stages.report.browser import folder as folder_module
 from reasondistill.stages.report.browser import words as words_module
 from reasondistill.stages.report.browser.words import WordIndex, words_of
@@ -557,6 +562,39 @@ def test_it_opens_from_disk_and_asks_for_nothing_outside_its_folder(
     inside = f"{folder.as_uri()}/"
     asked = [url for url in page.requests if not url.startswith("data:font/woff2;base64,")]
     assert len(asked) >= 4 and all(url.startswith(inside) for url in asked)
+
+
+def test_one_file_carries_all_of_a_small_run(
+    chromium: Chromium, run: Path, files: Files, tmp_path: Path
+) -> None:
+    path = tmp_path / "one file.html"
+    done = CliRunner().invoke(app, ["view", str(run), "--file", str(path)])
+    assert done.exit_code == 0 and "file://" in done.output, done.output
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', path.read_text())
+    assert policy is not None and "strict-dynamic" not in policy[1] and "'none'" in policy[1]
+    assert "unsafe" not in policy[1]
+    page = ready(chromium.open(path.as_uri()))
+    assert found(page) == "363 of 363"
+    assert ask(page, "q=quokka") == "1 of 363"
+    page.press("j")
+    page.wait("document.querySelector('#detail .written')")
+    assert ask(page, 'q="of zebras"') == "1 of 363"
+    page.press("j")
+    page.wait("document.querySelector('#detail .katex')")
+    assert page.complaints == []
+    asked = [url for url in page.requests if not url.startswith("data:font/woff2;base64,")]
+    assert asked == [path.as_uri()]
+    again = CliRunner().invoke(app, ["view", str(run), "--file", str(path)])
+    assert again.exit_code == 1 and "is there already" in str(again.exception)
+
+
+def test_a_run_too_large_for_one_file_is_refused_by_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REASONDISTILL_MOST_BROWSER_FILE_BYTES", "2000")
+    with pytest.raises(StageError, match="BROWSER_FILE_BYTES") as refused:
+        one_page(run, title="Demo")
+    assert "reasondistill view" in str(refused.value) and str(run) in str(refused.value)
 
 
 def test_filters_count_what_they_would_leave(page: Page, files: Files) -> None:

@@ -16,6 +16,7 @@ from reasondistill.config import ReportSettings
 from reasondistill.config.published import load_published, published_file
 from reasondistill.errors import StageError
 from reasondistill.foreign_files import read_text
+from reasondistill.foreign_json import with_numbers
 from reasondistill.foreign_text import shown_json
 from reasondistill.records import canonical_json, fingerprint
 from reasondistill.runs import layout
@@ -32,7 +33,6 @@ from reasondistill.runs.store import (
 from reasondistill.secrets import cleaned
 from reasondistill.stages.report import wording
 from reasondistill.stages.report.browser import count_traces, write_browser
-from reasondistill.stages.report.browser.chunks import with_numbers
 from reasondistill.stages.report.building import build_report
 from reasondistill.stages.report.facts import LATENCIES, Stage, read_facts, read_stages
 from reasondistill.stages.report.markdown import render_markdown

@@ -2,6 +2,7 @@
 
     write_browser(run_folder, folder / "browser", title="demo")   # opens from disk
     serve_browser(run_folder, title="demo")                       # on loopback, texts page by page
+    one_page(run_folder, title="demo")                            # of a small run, all in one file
 
     index.html      the page: our own script and style (page/), no network (its own content policy)
     katex.js        KaTeX, which sets formulas, loaded when the first one is shown
@@ -18,8 +19,8 @@ it unpacks anything.
 
 from __future__ import annotations
 
-from reasondistill.stages.report.browser.folder import write_browser
+from reasondistill.stages.report.browser.folder import one_page, write_browser
 from reasondistill.stages.report.browser.rows import count_traces
 from reasondistill.stages.report.browser.serving import BrowserServer, serve_browser
 
-__all__ = ["BrowserServer", "count_traces", "serve_browser", "write_browser"]
+__all__ = ["BrowserServer", "count_traces", "one_page", "serve_browser", "write_browser"]

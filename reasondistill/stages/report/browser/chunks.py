@@ -11,11 +11,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
+
+from reasondistill.foreign_json import with_numbers
 
 Write = Callable[[str, bytes], None]
 
@@ -39,6 +40,11 @@ def packed(kind: str, number: int, text: str) -> Packed:
     return Packed(head + payload + b'")\n', digest)
 
 
+def payload_of(content: bytes) -> str:
+    """The text that a file hands over."""
+    return content.decode("ascii").split('"')[3]
+
+
 def file_name(kind: str, number: int) -> str:
     return f"{kind}-{number:05}.js"
 
@@ -51,18 +57,6 @@ def in_json(value: Any) -> str:
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except ValueError:
         return json.dumps(with_numbers(value), allow_nan=False, separators=(",", ":"))
-
-
-def with_numbers(value: Any) -> Any:
-    """A value of JSON with null for what is no number: a stranger's file may hold NaN."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        pairs = cast("Mapping[str, Any]", value).items()
-        return {name: with_numbers(inner) for name, inner in pairs}
-    if isinstance(value, list | tuple):
-        return [with_numbers(inner) for inner in cast("Sequence[Any]", value)]
-    return value
 
 
 @dataclass

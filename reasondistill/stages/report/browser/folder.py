@@ -8,25 +8,36 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from reasondistill.bounds import BROWSER_FILE_BYTES
 from reasondistill.errors import DataError, StageError
 from reasondistill.foreign_text import cleaned_texts, shown, shown_line
 from reasondistill.models.topk import TopKReader, read_vocabulary
 from reasondistill.records import OUTCOMES
 from reasondistill.runs.graded import Located, located_graded
-from reasondistill.runs.layout import BROWSER_PAGE, REPORT_PAGE, TOPK, RunFolder
+from reasondistill.runs.layout import (
+    BROWSER,
+    BROWSER_PAGE,
+    FOLDERS,
+    REPORT_PAGE,
+    TOPK,
+    RunFolder,
+)
 from reasondistill.runs.store import replacing
 from reasondistill.stages.report.browser.chunks import (
     CHUNK_BYTES,
     Chunks,
+    Packed,
     Write,
     file_name,
     in_json,
     packed,
+    payload_of,
 )
 from reasondistill.stages.report.browser.logprobs import logprob_row, texts_of_tokens
 from reasondistill.stages.report.browser.page import KATEX, katex_script, render_browser
@@ -97,6 +108,33 @@ def write_browser(run_folder: Path, folder: Path, *, title: str) -> None:
     builder.build(title=title, report=f"../{REPORT_PAGE}")
 
 
+def one_page(run_folder: Path, *, title: str) -> bytes:
+    """The browser of a small run as one page that carries its data. Raises StageError for a run
+    that has more than BROWSER_FILE_BYTES of it.
+    """
+    payloads: dict[str, str] = {}
+    size = 0
+
+    def write(name: str, content: bytes) -> None:
+        nonlocal size
+        if name in (KATEX, BROWSER_PAGE):
+            return
+        size += len(content)
+        if size > BROWSER_FILE_BYTES.most:
+            raise StageError(
+                f"{run_folder}: its traces are more than one page carries, {BROWSER_FILE_BYTES}. "
+                "`reasondistill view` without --file shows all of them, and so does the folder "
+                f"{FOLDERS['report']}/{BROWSER}/ beside its report, which opens from disk too."
+            )
+        payloads[name] = payload_of(content)
+
+    builder = Builder(RunRows(RunFolder(run_folder)), write)
+    builder.build(title=title)
+    return render_browser(
+        title=title, run=builder.run_name, index=builder.index_sum, report="", payloads=payloads
+    )
+
+
 class Builder:
     """Reads a run's rows once. With `keeps_texts` the texts and probabilities of traces are not
     written: `kept` says where those of a file, by its name, stand in the run's folder.
@@ -105,6 +143,7 @@ class Builder:
     def __init__(self, source: RunRows, write: Write, *, keeps_texts: bool = False) -> None:
         self.source = source
         self.rows = 0
+        self.index_sum = ""
         self.kept: dict[str, RowsPlace] = {}
         self._write, self._keeps_texts = write, keeps_texts
         self._names = {name: Names() for name in (*_NAMED, *_OF_PROBLEMS)}
@@ -121,6 +160,16 @@ class Builder:
         self._words = WordIndex()
 
     def build(self, *, title: str, report: str = "") -> None:
+        with closing(self._words):
+            index = self._write_data()
+        self.index_sum = index.sum
+        self._write("index.js", index.content)
+        self._write(KATEX, katex_script())
+        page = render_browser(title=title, run=self.run_name, index=index.sum, report=report)
+        self._write(BROWSER_PAGE, page)
+
+    def _write_data(self) -> Packed:
+        """All files of data but the index, which is returned."""
         for asked in self.source.problems():
             self._add_problem(asked)
         for group in self.source.groups():
@@ -132,14 +181,10 @@ class Builder:
         self._texts.end()
         self._logprobs.end()
         words = self._write_words()
-        self._words.close()
-        index = packed("index", 0, in_json(self._index(words)))
-        self._write("index.js", index.content)
-        self._write(KATEX, katex_script())
-        page = render_browser(title=title, run=self._run_name(), index=index.sum, report=report)
-        self._write(BROWSER_PAGE, page)
+        return packed("index", 0, in_json(self._index(words)))
 
-    def _run_name(self) -> str:
+    @property
+    def run_name(self) -> str:
         return self.source.run.path.resolve().name
 
     # ---- problems --------------------------------------------------------------------------------

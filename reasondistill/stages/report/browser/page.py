@@ -1,4 +1,5 @@
-"""The browser's page: our own script and style, inline, and KaTeX in a file of its own.
+"""The browser's page: our own script and style, inline, and KaTeX in a file of its own; of a page
+that carries its data KaTeX too, and each file of data as base64 that no browser executes.
 
 The content policy names the sums of what is inline; whatever else runs was loaded by it.
 """
@@ -9,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -26,13 +28,26 @@ _FONT = re.compile(r'url\(fonts/([\w-]+)\.woff2\) format\("woff2"\)[^;}]*')
 _FACE = re.compile(r"@font-face\{[^}]*\}")
 
 
-def render_browser(*, title: str, run: str, index: str, report: str) -> bytes:
-    """index.html; `index` is the sum of index.js, `report` where the report is ("" for nowhere)."""
+def render_browser(
+    *, title: str, run: str, index: str, report: str, payloads: Mapping[str, str] | None = None
+) -> bytes:
+    """index.html; `index` is the sum of index.js, `report` where the report is ("" for nowhere).
+
+    With `payloads` (what each file of data would hand over, by its name) the page carries them and
+    KaTeX, and no script loads another one.
+    """
     scripts = [script_of(name) for name in _SCRIPTS]
+    loads = " 'strict-dynamic'"
+    data: list[str] = []
+    if payloads is not None:
+        scripts.insert(0, katex_script().decode("utf-8"))
+        loads = ""
+        for name, payload in payloads.items():
+            data.append(f'<script type="text/plain" id="{name}">{payload}</script>\n')
     style = _style()
     policy = (
         f"default-src 'none'; style-src {sums_of([style])}; font-src data:; "
-        f"script-src {sums_of(scripts)} 'strict-dynamic'; base-uri 'none'; form-action 'none'"
+        f"script-src {sums_of(scripts)}{loads}; base-uri 'none'; form-action 'none'"
     )
     back = ""
     if report:
@@ -47,6 +62,7 @@ def render_browser(*, title: str, run: str, index: str, report: str) -> bytes:
         f'<meta name="index" content="{index}"><meta name="run" content="{text(run)}">',
         f"<title>Traces of {text(cleaned(title))}</title>",
         f"<style>{style}</style></head><body>{body}",
+        *data,
         *(f"<script>{script}</script>" for script in scripts),
         "</body></html>\n",
     ]

@@ -16,12 +16,17 @@ function loadKatex(source) {
   if (katexLoaded) return katexLoaded;
   katexLoaded = new Promise(function (resolve, reject) {
     const script = document.createElement("script");
-    script.onload = function () {
+    const use = function () {
       const sheet = new CSSStyleSheet();
       sheet.replaceSync(katexStyle);
       document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
       resolve();
     };
+    if (typeof katexStyle !== "undefined") {
+      use(); // the page carries it
+      return;
+    }
+    script.onload = use;
     script.onerror = () => reject(new Error(source + " cannot be read"));
     script.src = source;
     document.head.append(script);

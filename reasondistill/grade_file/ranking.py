@@ -1,0 +1,64 @@
+"""Who of several models is best under a policy, and who cannot be told apart from it.
+
+    sentence = ranking({"distilled": correct, "base": other}, policy="default")
+
+The best one is chosen by the same answers, so every pair is tested, and Holm's correction is over
+all of them: naming one of several equals best is a false rejection in at most 5 % of such tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasondistill.statistics import LEVEL, holm, paired_difference
+from reasondistill.tables import counted, percent
+
+# Of more models each pair would be a long list of tests.
+_MOST_MODELS = 60
+# So many are named.
+_MOST_NAMES = 4
+
+
+def ranking(correct: Mapping[str, NDArray[np.bool_]], policy: str) -> str:
+    """One sentence over models by name, each (problems, samples) of the same problems; nothing for
+    one model, or for very many.
+    """
+    names = list(correct)
+    if not 2 <= len(names) <= _MOST_MODELS:
+        return ""
+    means = {name: float(correct[name].mean()) for name in names}
+    best = max(names, key=lambda name: means[name])
+    pairs = list(combinations(names, 2))
+    p_values = [paired_difference(correct[a], correct[b]).p_value for a, b in pairs]
+    adjusted = dict(zip(pairs, holm(p_values).tolist(), strict=True))
+    alike: list[str] = []
+    worse: list[str] = []
+    for name in sorted(names, key=lambda name: -means[name]):
+        if name == best:
+            continue
+        p = min(adjusted.get((best, name), 1.0), adjusted.get((name, best), 1.0))
+        if p <= 1 - LEVEL and means[name] < means[best]:
+            worse.append(name)
+        else:
+            alike.append(name)
+    problems, samples = correct[best].shape
+    size = f"n = {counted(problems, 'problem')} × {samples}"
+    tests = f"Holm over {counted(len(pairs), 'paired test')}"
+    parts = [f"{best} is best by {policy}: {percent(means[best])} %"]
+    if alike:
+        parts.append(f"not told apart from it: {_some(alike)}")
+    if worse:
+        parts.append(f"worse: {_some(worse)}")
+    return f"{'; '.join(parts)} ({size}, {tests})."
+
+
+def _some(names: Sequence[str]) -> str:
+    text = ", ".join(names[:_MOST_NAMES])
+    more = len(names) - _MOST_NAMES
+    if more > 0:
+        text += f" and {more:,} more"
+    return text
