@@ -42,6 +42,7 @@ from reasondistill.stages.report.html import (
 from reasondistill.stages.report.look import SCRIPT, STYLE
 from reasondistill.stages.report.plots import Line, histogram, line_chart
 from reasondistill.stages.report.scores import (
+    cascades_section,
     differences_section,
     evidence_section,
     methods_section,
@@ -120,6 +121,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "scores", "Scores", scores_section(facts)
     yield "differences", "Against its baselines", differences_section(facts)
     yield "methods", "Methods", methods_section(facts)
+    yield "cascades", "Student first, then its teacher", cascades_section(facts)
     yield "evidence", "Behind the scores", evidence_section(facts)
     yield "published", "Published numbers", published_section(facts)
     yield "funnel", "From problems to examples", _funnel(facts)

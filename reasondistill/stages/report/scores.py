@@ -22,9 +22,12 @@ from reasondistill.stages.report.html import (
 )
 from reasondistill.stages.report.plots import line_chart, whisker
 from reasondistill.tables import (
+    CASCADE_NOTE,
     MINUS,
     Bounds,
     Table,
+    cascade_sentences,
+    cascade_table,
     difference_table,
     half_text,
     interval,
@@ -187,10 +190,12 @@ def methods_section(facts: Facts) -> str:
     """Methods side by side: what each reached on each benchmark, what it cost, how large the models
     are.
     """
-    if not methods.has_methods(facts):
+    if not methods.has_sizes(facts):
         return ""
     parts: list[str] = []
-    tables = list(methods.reached_tables(facts))
+    tables: list[tuple[str, list[methods.Reached], Table]] = []
+    if methods.has_methods(facts):
+        tables = list(methods.reached_tables(facts))
     if tables:
         parts.append(note_line(methods.METHODS_NOTE))
     for benchmark, rows, content in tables:
@@ -226,6 +231,22 @@ def evidence_section(facts: Facts) -> str:
         note = evidence.PROMPTS_NOTE
         parts.append(folded("Under other prompts", prompts, note=note, is_open=True))
     parts.append(note_line(evidence.repeatability(facts)))
+    return "".join(parts)
+
+
+def cascades_section(facts: Facts) -> str:
+    """Accuracy against cost where a teacher is asked what its student's samples disagree about."""
+    if not facts.cascades:
+        return ""
+    parts = [note_line(CASCADE_NOTE)]
+    for cascade in facts.cascades:
+        lines = evidence.cascade_lines(cascade)
+        who = f"{cascade.student} and {cascade.teacher} on {cascade.benchmark}"
+        chart = line_chart(lines, across="tokens a problem", up="%", label=f"Cascade of {who}")
+        parts.append(f"<h3>{text(who)}</h3>")
+        parts += [f"<p>{text(sentence)}</p>" for sentence in cascade_sentences(cascade)]
+        parts.append(figure(chart, lines, f"{who}: accuracy over cost."))
+        parts.append(folded("The same by threshold, as numbers", plain(cascade_table(cascade))))
     return "".join(parts)
 
 
