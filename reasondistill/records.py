@@ -654,6 +654,79 @@ class SeedSpread(Record):
     high: float
 
 
+class Bounded(Record):
+    """A figure with the bounds of its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+HelpWord = Literal["helps", "cannot be told", "hurts"]
+
+
+class CascadeEnd(Record):
+    """One way to ask without a cascade: how often it is right, and the mean cost of a problem."""
+
+    accuracy: Bounded
+    cost: float
+
+
+class CascadeStep(Record):
+    """A cascade at one threshold: a student's answer of fewer than `votes` votes is asked of the
+    teacher, which is a share `asked` of the problems. `gap` is its accuracy above that of random
+    routing at the same cost.
+    """
+
+    votes: Int64
+    asked: float
+    accuracy: Bounded
+    cost: Bounded
+    gap: Bounded
+
+
+class ChosenCascade(Record):
+    """A cascade whose threshold was chosen without the problems that it is measured on; `votes` are
+    those that the folds chose. `cost_share` is its cost by that of the teacher alone,
+    `over_student` and `over_teacher` are differences in accuracy.
+    """
+
+    votes: tuple[Int64, ...]
+    asked: float
+    accuracy: Bounded
+    cost: Bounded
+    gap: Bounded
+    over_student: Bounded
+    over_teacher: Bounded
+    cost_share: Bounded
+    word: HelpWord
+
+
+class Cascade(Record):
+    """Accuracy against cost where a teacher is asked what a student's `k` samples disagree about,
+    on `n` problems of a benchmark.
+
+    The teacher answers by the majority of `teacher_votes` of its `teacher_k` samples. A cost is a
+    mean over problems of tokens that were written, a teacher's token as `price` of the student's.
+    `once` is one sample of the student, `voting` the majority of all of them, `teacher_alone` the
+    teacher. `chosen` is None where there are too few problems.
+    """
+
+    benchmark: str
+    student: str
+    teacher: str
+    n: Int64
+    k: Int64
+    teacher_k: Int64
+    teacher_votes: Int64
+    price: float
+    once: CascadeEnd
+    voting: CascadeEnd
+    teacher_alone: CascadeEnd
+    steps: tuple[CascadeStep, ...]
+    chosen: ChosenCascade | None
+
+
 class MeasuredModel(Record):
     """Who a measured model is. `base` names the untouched model that its training began with, where
     that one is measured too.

@@ -11,11 +11,19 @@ wants to compute takes report.json.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from reasondistill.records import Difference, Score
+from reasondistill.records import (
+    Bounded,
+    Cascade,
+    CascadeEnd,
+    CascadeStep,
+    Difference,
+    Score,
+)
 
 MINUS = "\N{MINUS SIGN}"
 # The outcomes that stand beside a score: neither right nor wrong.
@@ -263,3 +271,108 @@ def difference_table(differences: Iterable[Difference]) -> Table:
         tests = (p_value(row.p_value), p_value(row.p_adjusted))
         rows.append((*who, *by_how_much, *tests, flips_text(row), size_text(row)))
     return Table(_DIFFERENCE_HEADERS + _TEST_HEADERS, tuple(rows), numbers=4)
+
+
+# ---- cascades ------------------------------------------------------------------------------------
+
+# So many thresholds stand in a table: of more every second, third, …
+MOST_STEPS = 16
+CASCADE_NOTE = (
+    "An answer with fewer votes than its threshold is asked of the teacher. Cost: tokens written "
+    "for a problem, its mean; prompts are not counted. Gap: accuracy above random routing at the "
+    "same cost, which sends problems to the teacher without looking at the votes. Intervals: 95 %, "
+    "of gap and cost by bootstrap over problems, both models and all thresholds on the same draws."
+)
+_CASCADE_HEADERS = ("asked of", "threshold", "to the teacher %", "accuracy %", "95 % interval")
+_COST_HEADERS = ("cost", "of the teacher's %", "gap, points", "its interval")
+
+
+def cascade_table(cascade: Cascade) -> Table:
+    """Both models alone, the cascade by threshold, and with thresholds chosen on other problems."""
+    teacher = cascade.teacher_alone
+    rows = [
+        _end_row(cascade, f"{cascade.student}, once", cascade.once),
+        _end_row(cascade, f"{cascade.student}, {cascade.k} votes", cascade.voting),
+    ]
+    for step in _shown_steps(cascade.steps):
+        threshold = f"{step.votes} of {cascade.k}"
+        cells = (threshold, percent(step.asked), percent(step.accuracy.mean))
+        rows.append(("both", *cells, *_cost_cells(cascade, step.accuracy, step.cost, step.gap)))
+    rows.append(_end_row(cascade, _teacher_words(cascade), teacher))
+    chosen = cascade.chosen
+    if chosen is not None:
+        cells = ("chosen elsewhere", percent(chosen.asked), percent(chosen.accuracy.mean))
+        costs = _cost_cells(cascade, chosen.accuracy, chosen.cost, chosen.gap)
+        rows.append(("both", *cells, *costs))
+    return Table(_CASCADE_HEADERS + _COST_HEADERS, tuple(rows), numbers=2)
+
+
+def _shown_steps(steps: Sequence[CascadeStep]) -> Sequence[CascadeStep]:
+    """All, or every second, third, … with the last among them."""
+    every = math.ceil(len(steps) / MOST_STEPS) or 1
+    from_the_last = steps[::-1][::every]
+    return from_the_last[::-1]
+
+
+def _teacher_words(cascade: Cascade) -> str:
+    if cascade.teacher_votes == 1:
+        return f"{cascade.teacher}, once"
+    return f"{cascade.teacher}, {cascade.teacher_votes} votes"
+
+
+def _end_row(cascade: Cascade, who: str, end: CascadeEnd) -> tuple[str, ...]:
+    share = _share_of(end.cost, cascade.teacher_alone.cost)
+    bounds = (percent(end.accuracy.mean), interval(end.accuracy))
+    return (who, "", "", *bounds, whole(end.cost), share, "", "")
+
+
+def _cost_cells(
+    cascade: Cascade, accuracy: Bounded, cost: Bounded, gap: Bounded
+) -> tuple[str, ...]:
+    share = _share_of(cost.mean, cascade.teacher_alone.cost)
+    return (interval(accuracy), whole(cost.mean), share, points(gap.mean), interval(gap))
+
+
+def _share_of(cost: float, whole_cost: float) -> str:
+    if whole_cost <= 0:
+        return ""
+    return whole(100 * cost / whole_cost)
+
+
+def cascade_sentences(cascade: Cascade) -> list[str]:
+    """Whether the cascade helps, by how much, and what to know of it."""
+    who = f"{cascade.benchmark}: {cascade.student} first, {cascade.teacher} where it disagrees"
+    chosen = cascade.chosen
+    if chosen is None:
+        why = f"{cascade.n} problems are too few to choose a threshold on some and measure others"
+        if not cascade.steps:
+            why = "no threshold asks the teacher anything: all samples of each problem agree"
+        return [f"{who}: whether that helps cannot be told; {why}."]
+    words = {
+        "helps": "helps: more right answers than random routing at the same cost",
+        "hurts": "hurts: fewer right answers than random routing at the same cost",
+        "cannot be told": "cannot be told from random routing at the same cost",
+    }
+    found = f"{who}: {words[chosen.word]}, {gap_text(chosen.gap)} (n={cascade.n}, k={cascade.k})."
+    share = chosen.cost_share
+    paid = f"{whole(100 * share.mean)} % of the teacher's cost {interval(share)}"
+    against = (
+        f"At {paid}: {gap_text(chosen.over_teacher)} against the teacher alone, "
+        f"{gap_text(chosen.over_student)} against the student's votes alone."
+    )
+    return [found, against, *_cascade_cautions(cascade)]
+
+
+def _cascade_cautions(cascade: Cascade) -> Iterable[str]:
+    best = max(cascade.steps, key=lambda step: step.gap.mean, default=None)
+    if best is not None:
+        yield (
+            f"The best threshold on these same problems, {best.votes} of {cascade.k}, has a gap of "
+            f"{points(best.gap.mean)} points: an optimistic choice. The figures above are of "
+            "thresholds that five-fold cross-validation chose on other problems than it measured."
+        )
+    if cascade.voting.cost >= cascade.teacher_alone.cost:
+        yield (
+            f"{cascade.k} samples of the student cost as much as the teacher or more: no cascade "
+            "of them can save. Draw fewer, or say what a teacher's token costs (--price)."
+        )

@@ -12,6 +12,7 @@ import typer
 import reasondistill
 from reasondistill.cli import (
     ablating,
+    cascading,
     checking,
     doctoring,
     explaining,
@@ -24,6 +25,7 @@ from reasondistill.cli import (
     packing,
     planning,
     pushing,
+    quantising,
     running,
     schema,
     task,
@@ -42,8 +44,10 @@ COMMANDS = (
     jobs,
     forecasting,
     measuring,
+    cascading,
     planning,
     pushing,
+    quantising,
     grading,
     files,
     explaining,

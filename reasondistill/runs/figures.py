@@ -407,8 +407,10 @@ def read_latency(path: Path) -> dict[str, Any]:
     """
     ways_out = "Remove the file; the evals stage measures again."
     value = read_guarded(path, "the latency of a model", ways_out)
-    for name in ("asked", "ms_per_token", "seconds_per_answer"):
-        if not _is_latency(value.get(name)):
+    needed = ("asked", "ms_per_token", "seconds_per_answer")
+    for name in (*needed, "seconds_to_first_token"):  # which earlier versions did not measure
+        is_there = name in value or name in needed
+        if is_there and not _is_latency(value.get(name)):
             raise DataError(f"{path}: not the latency of a model: {name} is no number. {ways_out}")
     return value
 

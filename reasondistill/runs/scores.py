@@ -16,7 +16,15 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from reasondistill.errors import DataError
-from reasondistill.records import Difference, Int64, MeasuredModel, Record, Score, SeedSpread
+from reasondistill.records import (
+    Cascade,
+    Difference,
+    Int64,
+    MeasuredModel,
+    Record,
+    Score,
+    SeedSpread,
+)
 from reasondistill.runs.store import exists_verified, read_bytes_verified
 
 _METRIC = re.compile(r"(?:pass|maj|mg-pass)@[0-9]{1,9}")
@@ -75,7 +83,8 @@ class SeedGroups(Record):
 
 
 class ScoresFile(Record):
-    """The content of scores.json. `groups` is None where every student has one seed.
+    """The content of scores.json. `groups` is None where every student has one seed. `cascades` are
+    of each student with each of its teachers, where it has several samples.
 
     `refused` has the reason of each refused problem, `lost` the lost samples, both by benchmark and
     model, where scores leave them out.
@@ -94,6 +103,7 @@ class ScoresFile(Record):
     groups: SeedGroups | None = None
     models: tuple[MeasuredModel, ...] = ()
     reference: str | None = None
+    cascades: tuple[Cascade, ...] = ()
 
     @model_validator(mode="after")
     def _names_what_is_known(self) -> Self:
@@ -106,10 +116,11 @@ class ScoresFile(Record):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """The content as it is stored: without `groups` where there are none."""
+        """The content as it is stored: without `groups` and `cascades` where there are none."""
         content = self.model_dump()
-        if self.groups is None:
-            del content["groups"]
+        for name in ("groups", "cascades"):
+            if not content[name]:
+                del content[name]
         return content
 
 

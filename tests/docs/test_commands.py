@@ -51,6 +51,7 @@ IN_A_FOLDER_OF_THEIR_OWN = ("run", "eval", "doctor", "forecast", "unpack", "abla
 # Runs that the documents speak of: their students, and what they are measured on.
 RUNS = {
     "demo": (("distilled", "answer-only", "base"), "gsm_symbolic_12"),
+    "voted": (("distilled",), "gsm_symbolic_12"),
     "hot": (("distilled", "answer-only", "base"), "gsm_symbolic_12"),
     "drawn": (("distilled", "base"), "gsm_symbolic_12"),
     "shortest": (("distilled", "base"), "gsm_symbolic_12"),
@@ -133,7 +134,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lay_out_run(run: Path, students: tuple[str, ...], benchmark: str) -> None:
     right = {"teacher": 0.9, **dict.fromkeys(students, 0.4)}
     made = {name: name.replace("-", "_") for name in students[1:]} | {students[0]: "sft"}
-    fake_run(run, benchmarks=(benchmark,), right=right, made=made, problems=12)
+    samples = 4 if run.name == "voted" else 1
+    fake_run(run, benchmarks=(benchmark,), right=right, made=made, problems=12, samples=samples)
     for name in students:
         model = run / "5-students" / name / "model"
         shutil.copytree(shipped_model("demo-teacher"), model)

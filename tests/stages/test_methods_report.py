@@ -338,6 +338,7 @@ def test_latency_is_written_beside_the_samples(run: Path, tmp_path: Path) -> Non
     assert is_measured(folder, 5) and not is_measured(folder, 6)
     assert (found["problems"], found["tokens"]) == (5, 20)
     assert found["ms_per_token"] == pytest.approx(1000 * found["seconds_per_answer"] / 4)
+    assert found["seconds_to_first_token"] > 0
 
 
 def test_latency_is_shown_once_it_is_there_and_remakes_the_report(tmp_path: Path) -> None:
@@ -350,6 +351,36 @@ def test_latency_is_shown_once_it_is_there_and_remakes_the_report(tmp_path: Path
     path.write_text(json.dumps({"asked": 2, "ms_per_token": 7.25, "seconds_per_answer": 0.5}))
     page = page_of(make(run))
     assert "alone: ms per token" in page and ">7.25<" in page
+
+
+def test_size_and_latency_stand_beside_the_scores_of_models_that_no_run_trained(
+    tmp_path: Path,
+) -> None:
+    """7.5 ms a token of the int8 copy by 10 of its student."""
+    run = fake_run(tmp_path, problems=6, right={"student": 0.9, "int8": 0.8, "teacher": 0.9})
+    plan = evals.EvalPlan(
+        {"gsm_symbolic": 1},
+        ["student", "int8"],
+        baselines={"int8": ["student"]},
+        about=[MeasuredModel(name="int8", size_bytes=3 << 20), MeasuredModel(name="student")],
+        reference="student",
+    )
+    with GradingPool(workers=1) as pool:
+        evals.collect(run / "6-evals", plan, pool)
+    assert "sizes" not in json_of(make(run))
+    for name, ms in (("student", 10.0), ("int8", 7.5)):
+        figures = {"asked": 2, "ms_per_token": ms, "seconds_per_answer": 0.5}
+        figures |= {"seconds_to_first_token": ms / 500}
+        path = run / "6-evals" / "gsm_symbolic" / name / "latency.json"
+        path.write_text(json.dumps(figures))
+    folder = make(run)
+    sizes = {row["model"]: row for row in json_of(folder)["sizes"]}
+    assert sizes["int8"]["latency_share"] == 0.75 and sizes["student"]["latency_share"] == 1
+    assert sizes["int8"]["latency_s_to_first_token"] == 0.015
+    text = (folder / "report.md").read_text()
+    assert "### Sizes" in text and "### Cost" not in text
+    assert "| int8 | 3.0 |" in text and "| 15.00 | 0.75 |" in text
+    assert "alone: ms to first token" in page_of(folder)
 
 
 def test_a_failed_answer_leaves_no_latency(tmp_path: Path, run: Path) -> None:
@@ -380,8 +411,8 @@ def test_a_refused_answer_is_passed_over_when_latency_is_measured(
     found = json.loads((tmp_path / "latency.json").read_text())
     assert (found["asked"], found["problems"], found["tokens"]) == (5, 5, 20)
     assert (
-        is_measured(tmp_path, 5) and asked.count(f"{problems[1].id}:0") == 2
-    )  # the first answer is no answering
+        is_measured(tmp_path, 5) and asked.count(f"{problems[1].id}:0") == 3
+    )  # the first answer is no answering, and the last is for its first token
     (tmp_path / "latency.json").unlink()
     measure_latency(ScriptedSampler(script), problems[:1], load_prompt("question"), tmp_path, 1)
     assert not (tmp_path / "latency.json").exists()

@@ -87,12 +87,12 @@ def compare(
             "told apart by NAME= before each."
         )
     require_one_tool(everyone)
-    names = _shared_benchmarks(everyone, benchmark)
+    names = shared_benchmarks(everyone, benchmark)
     metrics = metrics_of(everyone, names, wanted_metrics)
     sheets: dict[tuple[str, str], Sheet] = {}
     notes: list[str] = []
     for name in names:
-        for sheet in _aligned(everyone, name, metrics[name], common=common):
+        for sheet in aligned(everyone, name, metrics[name], common=common):
             sheets[name, sheet.model] = sheet
         for entrant in everyone:
             said = entrant.notes(name, metrics[name])
@@ -182,7 +182,8 @@ def _adjusted(
     return adjusted
 
 
-def _shared_benchmarks(everyone: Sequence[Entrant], benchmark: str | None) -> list[str]:
+def shared_benchmarks(everyone: Sequence[Entrant], benchmark: str | None) -> list[str]:
+    """The benchmarks that all have answered, or the wanted one of them. Raises StageError."""
     answered = {entrant.label: entrant.benchmarks() for entrant in everyone}
     common = set.intersection(*(set(names) for names in answered.values()))
     shared = sorted(common)
@@ -198,7 +199,7 @@ def _shared_benchmarks(everyone: Sequence[Entrant], benchmark: str | None) -> li
 # ---- the same problems ---------------------------------------------------------------------------
 
 
-def _aligned(
+def aligned(
     everyone: Sequence[Entrant], benchmark: str, metric: str | None, *, common: bool
 ) -> list[Sheet]:
     """One sheet each, of the same problems but for those that a model lost. A problem is the same

@@ -14,10 +14,11 @@ import numpy as np
 from reasondistill import statistics
 from reasondistill.curation.overlap import N_GRAM, overlapping
 from reasondistill.grading import GradingPool
-from reasondistill.records import VARIANT, Problem, Score
+from reasondistill.records import VARIANT, Cascade, Problem, Score
 from reasondistill.runs import layout
 from reasondistill.runs.scores import BootstrapInterval, Overlap, PromptSpread, ScoresFile
 from reasondistill.runs.store import read_keys, read_records
+from reasondistill.stages.evals.cascading import Voters, cascade_of
 from reasondistill.stages.evals.comparing import Sheets, differences
 from reasondistill.stages.evals.outcomes import Sheet, read_problems
 from reasondistill.stages.evals.plan import EvalPlan
@@ -29,6 +30,8 @@ from reasondistill.statistics.several import exchangeable_p_value
 log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
+# Of each sheet and each of its problems: the sizes of the classes of wrong answers.
+WrongOf = Mapping[tuple[str, str], Sequence[tuple[int, ...]]]
 
 
 def summarise(folder: Path, sheets: Sheets, plan: EvalPlan, pool: GradingPool) -> ScoresFile:
@@ -47,11 +50,12 @@ def summarise(folder: Path, sheets: Sheets, plan: EvalPlan, pool: GradingPool) -
         other = main.get((name, plan.difficulty or ""))
         if other is not None and other is not sheet:
             parts += score_by_difficulty(sheet, other)
+    wrong = dict(zip(sheets, wrong_classes(list(sheets.values()), pool), strict=True))
     groups = None
     if plan.groups:
         groups = pool_seeds(main, plan.groups, plan.baselines)
     return ScoresFile(
-        scores=tuple(_scores(list(sheets.values()), pool)),
+        scores=tuple(_scores(sheets, wrong)),
         parts=tuple(parts),
         differences=tuple(differences(main, plan.baselines)),
         prompts=tuple(_prompt_spreads(main, sheets, plan)),
@@ -72,6 +76,7 @@ def summarise(folder: Path, sheets: Sheets, plan: EvalPlan, pool: GradingPool) -
         groups=groups,
         models=tuple(plan.about),
         reference=plan.reference,
+        cascades=tuple(_cascades(main, wrong, plan)),
     )
 
 
@@ -90,9 +95,23 @@ def by_benchmark(
     return values
 
 
-def _scores(sheets: Sequence[Sheet], pool: GradingPool) -> Iterator[Score]:
-    for sheet, wrong in zip(sheets, wrong_classes(sheets, pool), strict=True):
-        yield from score_sheet(sheet, wrong)
+def _scores(sheets: Sheets, wrong: WrongOf) -> Iterator[Score]:
+    for key, sheet in sheets.items():
+        yield from score_sheet(sheet, wrong[key])
+
+
+def _cascades(main: Sheets, wrong: WrongOf, plan: EvalPlan) -> Iterator[Cascade]:
+    """Of each model that has several samples with each teacher that it is compared with."""
+    teachers = {model.name for model in plan.about if model.is_teacher}
+    for (benchmark, model), sheet in main.items():
+        for other in plan.baselines.get(model, ()):
+            if other not in teachers or (benchmark, other) not in main or sheet.k < 2:
+                continue
+            teacher = main[benchmark, other]
+            voters = Voters(sheet, wrong[benchmark, model])
+            cascade = cascade_of(voters, Voters(teacher, wrong[benchmark, other]))
+            if cascade is not None:
+                yield cascade
 
 
 def _problems_asked(

@@ -46,7 +46,10 @@ def build_report(facts: Facts) -> ReportFile:
     if methods.has_methods(facts):
         changes["methods"] = tuple(methods.method_rows(facts))
         changes["costs"] = tuple(methods.costs(facts))
+    if methods.has_sizes(facts):
         changes["sizes"] = tuple(methods.sizes(facts))
+    if facts.cascades:
+        changes["cascades"] = facts.cascades
     return report.model_copy(update=changes)
 
 

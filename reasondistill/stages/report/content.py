@@ -4,7 +4,8 @@ them.
     ReportFile.model_validate_json((run / "7-report" / "report.json").read_bytes()).scores[0].mean
 
 Shares and differences are fractions of 1. What a run does not have is an empty list; a key that
-only some runs have (`groups`, `missing`, `suspects`, `methods`, `forecast`) is absent there.
+only some runs have (`groups`, `missing`, `suspects`, `methods`, `forecast`, `cascades`) is absent
+there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from reasondistill.records import (
+    Cascade,
     Difference,
     Forecast,
     Record,
@@ -115,7 +117,8 @@ class Cost(Record):
 
 class Size(Record):
     """How large a model is and how fast it answers: many at once as the evals sampled it, one at a
-    time where that was measured.
+    time where that was measured. `latency_share` is its time for a token alone by that of the model
+    that all are compared with, in the same run.
     """
 
     model: str
@@ -126,6 +129,8 @@ class Size(Record):
     seconds_per_answer: float | None
     latency_ms_per_token: float | None
     latency_s_per_answer: float | None
+    latency_s_to_first_token: float | None = None
+    latency_share: float | None = None
 
 
 class ForecastFact(Record):
@@ -168,6 +173,7 @@ class ReportFile(Record):
     costs: tuple[Cost, ...] | None = None
     sizes: tuple[Size, ...] | None = None
     forecast: CheckedForecast | None = None
+    cascades: tuple[Cascade, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As it is stored: without the keys that this run has nothing for."""

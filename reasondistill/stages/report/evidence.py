@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from reasondistill.config.published import Published
-from reasondistill.records import STEP, VARIANT, Score, Student
+from reasondistill.records import STEP, VARIANT, Cascade, Score, Student
 from reasondistill.runs.environment import Environment
 from reasondistill.stages.report.facts import EVALS, Facts
 from reasondistill.stages.report.plots import Line
@@ -205,6 +205,21 @@ def steps_table(facts: Facts) -> Table:
         cells = (percent(score.mean), interval(score), size_text(score))
         rows.append((model, score.benchmark, whole(step), *cells))
     return Table(headers, tuple(rows), numbers=2)
+
+
+def cascade_lines(cascade: Cascade) -> list[Line]:
+    """Accuracy over cost: the cascade by threshold, random routing as the straight line, and one
+    sample of the student.
+    """
+    ends = (cascade.voting, cascade.teacher_alone)
+    line = [(end.cost, 100 * end.accuracy.mean) for end in ends]
+    curve = [(step.cost.mean, 100 * step.accuracy.mean) for step in cascade.steps]
+    once = [(cascade.once.cost, 100 * cascade.once.accuracy.mean)]
+    return [
+        Line("cascade", [line[0], *sorted(curve)], 0),
+        Line("random routing", line, 5, dashed=True),
+        Line(f"{cascade.student}, once", once, 2),
+    ]
 
 
 # A chart has so many colours.

@@ -20,6 +20,7 @@ from reasondistill.config.published import Published
 from reasondistill.records import (
     OUTCOMES,
     VARIANT,
+    Cascade,
     Difference,
     EvalRecord,
     Example,
@@ -179,6 +180,7 @@ class Facts:
     seeds: Seeds = Seeds()
     models: Mapping[str, MeasuredModel] = field(default_factory=dict[str, MeasuredModel])
     reference: str | None = None
+    cascades: tuple[Cascade, ...] = ()
     latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Any])
     forecast: Forecast | None = None
     missing: Mapping[str, Missing] = field(default_factory=dict[str, Missing])
@@ -319,6 +321,7 @@ def read_facts(
         seeds=seeds,
         models={model.name: model for model in summary.models},
         reference=summary.reference,
+        cascades=summary.cascades,
         latency=_latency(run),
         forecast=read_forecast(here.forecast),
         missing=missing,

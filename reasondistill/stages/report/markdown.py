@@ -11,7 +11,14 @@ from reasondistill.foreign_text import shortened
 from reasondistill.markdown import fenced, inline
 from reasondistill.stages.report import evidence, forecast_check, methods, wording
 from reasondistill.stages.report.facts import Facts, Shown, SideBySide, environments, flatten
-from reasondistill.tables import Table, difference_table, score_grid
+from reasondistill.tables import (
+    CASCADE_NOTE,
+    Table,
+    cascade_sentences,
+    cascade_table,
+    difference_table,
+    score_grid,
+)
 
 
 def render_markdown(facts: Facts, *, title: str, about: str) -> str:
@@ -52,6 +59,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Scores", list(_scores(facts))
     yield "Against its baselines", list(_differences(facts))
     yield "Methods", list(_methods(facts))
+    yield "Student first, then its teacher", list(_cascades(facts))
     yield "Behind the scores", list(_evidence(facts))
     yield "Published numbers", _noted(evidence.PUBLISHED_NOTE, evidence.published_table(facts))
     yield "From problems to examples", _funnel(facts)
@@ -116,9 +124,11 @@ def _differences(facts: Facts) -> Iterator[str]:
 
 
 def _methods(facts: Facts) -> Iterator[str]:
-    if not methods.has_methods(facts):
+    if not methods.has_sizes(facts):
         return
-    tables = list(methods.reached_tables(facts))
+    tables: list[tuple[str, list[methods.Reached], Table]] = []
+    if methods.has_methods(facts):
+        tables = list(methods.reached_tables(facts))
     if tables:
         yield methods.METHODS_NOTE
     for benchmark, _, content in tables:
@@ -128,6 +138,15 @@ def _methods(facts: Facts) -> Iterator[str]:
         yield f"### {name}"
         yield note
         yield table(content)
+
+
+def _cascades(facts: Facts) -> Iterator[str]:
+    if facts.cascades:
+        yield CASCADE_NOTE
+    for cascade in facts.cascades:
+        for sentence in cascade_sentences(cascade):
+            yield inline(sentence)
+        yield table(cascade_table(cascade).without_blanks())
 
 
 def _evidence(facts: Facts) -> Iterator[str]:

@@ -221,7 +221,23 @@ def sizes(facts: Facts) -> list[Size]:
     largest = None
     if len(teachers) == 1:
         largest = _about(facts, teachers[0]).parameters
-    return [_size(facts, name, largest) for name in names]
+    rows = [_size(facts, name, largest) for name in names]
+    against = reference(facts)
+    base = next((row.latency_ms_per_token for row in rows if row.model == against), None)
+    if base is None:
+        return rows
+    compared: list[Size] = []
+    for row in rows:
+        share = _ratio(row.latency_ms_per_token, base)
+        compared.append(row.model_copy(update={"latency_share": share}))
+    return compared
+
+
+def has_sizes(facts: Facts) -> bool:
+    """Whether there is more to say of sizes than that models have some: methods to compare, or how
+    long an answer takes.
+    """
+    return has_methods(facts) or any(facts.latency.values())
 
 
 def _size(facts: Facts, name: str, largest: int | None) -> Size:
@@ -237,13 +253,15 @@ def _size(facts: Facts, name: str, largest: int | None) -> Size:
     tokens_per_s, seconds_per_answer = _speed(facts, name)
     per_token: list[float] = []
     per_answer: list[float] = []
+    first_token: list[float | None] = []
     for member in members:
         latency = facts.latency.get(member)
-        if latency is not None:
+        if latency:
             per_token.append(latency["ms_per_token"])
             per_answer.append(latency["seconds_per_answer"])
+            first_token.append(latency.get("seconds_to_first_token"))
     if len(per_token) < len(members):
-        per_token, per_answer = [], []
+        per_token, per_answer, first_token = [], [], []
     return Size(
         model=name,
         parameters=parameters,
@@ -253,6 +271,7 @@ def _size(facts: Facts, name: str, largest: int | None) -> Size:
         seconds_per_answer=seconds_per_answer,
         latency_ms_per_token=_mean(per_token),
         latency_s_per_answer=_mean(per_answer),
+        latency_s_to_first_token=_mean(first_token),
     )
 
 
@@ -368,6 +387,7 @@ def _cost_cells(row: Cost) -> Iterator[str]:
 def sizes_table(facts: Facts) -> Table:
     headers = ("model", "parameters", "smaller than teacher", "MiB on disk", "sampling: tokens/s")
     headers += ("sampling: seconds per answer", "alone: ms per token", "alone: seconds per answer")
+    headers += ("alone: ms to first token", "alone: time by that of the compared")
     rows = [tuple(_size_cells(row)) for row in sizes(facts)]
     return Table(headers, tuple(rows)).without_blanks()
 
@@ -384,6 +404,8 @@ def _size_cells(row: Size) -> Iterator[str]:
     yield in_format(row.seconds_per_answer, ".3g")
     yield in_format(row.latency_ms_per_token, ".2f")
     yield in_format(row.latency_s_per_answer, ".3g")
+    yield in_format(_ratio(row.latency_s_to_first_token, 1e-3), ".2f")
+    yield in_format(row.latency_share, ".2f")
 
 
 def shrunk_table(facts: Facts) -> Table:
@@ -399,11 +421,10 @@ def shrunk_table(facts: Facts) -> Table:
 
 def other_tables(facts: Facts) -> Iterator[tuple[str, str, Table]]:
     """Heading, note and table of what is there to say besides scores."""
-    tables = (
-        ("Cost", COSTS_NOTE, costs_table(facts)),
-        ("Sizes", SIZES_NOTE, sizes_table(facts)),
-        ("Cut out of a larger model", "", shrunk_table(facts)),
-    )
+    tables: list[tuple[str, str, Table]] = [("Sizes", SIZES_NOTE, sizes_table(facts))]
+    if has_methods(facts):
+        tables.insert(0, ("Cost", COSTS_NOTE, costs_table(facts)))
+        tables.append(("Cut out of a larger model", "", shrunk_table(facts)))
     for name, note, content in tables:
         if content.rows:
             yield name, note, content
@@ -454,5 +475,7 @@ COSTS_NOTE = (
 SIZES_NOTE = (
     "smaller than teacher: its parameters divided by the model's. Sampling speed is "
     "that of the evals, many answers at once, on whatever "
-    "else the machine did; alone: one answer at a time, greedy, at most 128 tokens."
+    "else the machine did; alone: one answer at a time, greedy, at most 128 tokens, all in one "
+    "run, one model after the other; the last column is time per token by that of the model that "
+    "the others are compared with."
 )

@@ -45,6 +45,7 @@ from reasondistill.stages.report.look import SCRIPT, STYLE
 from reasondistill.stages.report.plots import Line, histogram, line_chart
 from reasondistill.stages.report.rendering import macro, render
 from reasondistill.stages.report.scores import (
+    cascades_section,
     differences_section,
     evidence_section,
     methods_section,
@@ -121,6 +122,7 @@ def _sections(facts: Facts) -> Iterator[Section]:
     yield Section("scores", "Scores", scores_section(facts))
     yield Section("differences", "Against its baselines", differences_section(facts))
     yield Section("methods", "Methods", methods_section(facts))
+    yield Section("cascades", "Student first, then its teacher", cascades_section(facts))
     yield Section("evidence", "Behind the scores", evidence_section(facts))
     yield Section("published", "Published numbers", published_section(facts))
     yield Section("funnel", "From problems to examples", _funnel(facts))

@@ -25,7 +25,10 @@ from reasondistill.stages.report.html import (
 )
 from reasondistill.stages.report.plots import Estimate, forest, line_chart
 from reasondistill.tables import (
+    CASCADE_NOTE,
     Table,
+    cascade_sentences,
+    cascade_table,
     difference_table,
     gap_text,
     half_text,
@@ -232,10 +235,12 @@ def methods_section(facts: Facts) -> Markup:
     """Methods side by side: what each reached on each benchmark, what it cost, how large the models
     are.
     """
-    if not methods.has_methods(facts):
+    if not methods.has_sizes(facts):
         return Markup("")
     parts: list[Markup] = []
-    tables = list(methods.reached_tables(facts))
+    tables: list[tuple[str, list[methods.Reached], Table]] = []
+    if methods.has_methods(facts):
+        tables = list(methods.reached_tables(facts))
     if tables:
         parts.append(note_line(methods.METHODS_NOTE))
     for benchmark, rows, content in tables:
@@ -270,6 +275,23 @@ def evidence_section(facts: Facts) -> Markup:
         note = evidence.PROMPTS_NOTE
         parts.append(folded("Under other prompts", prompts, note=note, is_open=True))
     parts.append(note_line(evidence.repeatability(facts)))
+    return joined(parts)
+
+
+def cascades_section(facts: Facts) -> Markup:
+    """Accuracy against cost where a teacher is asked what its student's samples disagree about."""
+    if not facts.cascades:
+        return Markup("")
+    parts = [note_line(CASCADE_NOTE)]
+    for cascade in facts.cascades:
+        lines = evidence.cascade_lines(cascade)
+        who = f"{cascade.student} and {cascade.teacher} on {cascade.benchmark}"
+        chart = line_chart(lines, across="tokens a problem", up="%", label=f"Cascade of {who}")
+        parts.append(piece("heading", who))
+        parts += [Markup("<p>{}</p>").format(sentence) for sentence in cascade_sentences(cascade)]
+        parts.append(figure(chart, lines, f"{who}: accuracy over cost."))
+        numbers = plain(cascade_table(cascade), label=f"Cascade of {who}")
+        parts.append(folded("The same by threshold, as numbers", numbers))
     return joined(parts)
 
 
