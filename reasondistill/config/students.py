@@ -136,6 +136,10 @@ class ExampleSettings(Section):
     """Whether a trace needs a closed think block."""
     require_boxed: bool = False
     """Whether a trace needs a boxed answer."""
+    cut_thinking: bool = Field(default=False, exclude_if=lambda is_kept: not is_kept)
+    """Whether a trace whose reasoning was ended at the thinking budget is usable: its answer may be
+    right, but it teaches to break off in the middle of a thought.
+    """
     # Written only where there are any, so that the fingerprint of runs without them stays the same.
     filters: dict[str, dict[str, Any]] = Field(
         default_factory=dict[str, dict[str, Any]], exclude_if=lambda filters: not filters

@@ -27,6 +27,7 @@ from reasondistill.models.templates import (
     check_worked_examples,
     end_of_turn,
 )
+from reasondistill.models.thinking_tokens import thinking_tokens
 from reasondistill.models.tokenising import InputFault, tokenise_prompt
 
 
@@ -35,7 +36,7 @@ class AskedModel:
     """A model whose weights this machine can read. `whose` says where it stands in the file, `key`
     by which key; `max_tokens` is how long the file lets an answer be (None: it does not say), and
     `max_model_len` what of its context is used here. `made_for` is the prompt that it was trained
-    with, where that is known.
+    with, where that is known; `thinking_is_bounded` that its reasoning has a budget.
     """
 
     whose: str
@@ -45,6 +46,7 @@ class AskedModel:
     max_tokens: int | None = None
     max_model_len: int | None = None
     made_for: str | None = None
+    thinking_is_bounded: bool = False
 
     @cached_property
     def is_here(self) -> bool:
@@ -173,6 +175,18 @@ def answers_fit_the_context(asked: AskedModel) -> Iterator[Fault]:
             setting(f"{stage}.max_tokens", str(room)),
             stops=False,
         )
+
+
+@check(
+    AskedModel,
+    "thinking-budget",
+    cost="tokens",
+    remedy="reasondistill run FILE --set traces.thinking_budget=none",
+)
+def thinking_can_be_ended(asked: AskedModel) -> None:
+    """Where reasoning has a budget, each of its tags is one token of the model's tokenizer."""
+    if asked.thinking_is_bounded and asked.tokenizer is not None:
+        thinking_tokens(asked.tokenizer, asked.model.reasoning, asked.whose)
 
 
 @check(

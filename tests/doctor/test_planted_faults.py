@@ -377,6 +377,11 @@ def answers_longer_than_the_context(run: Planted) -> None:
     run.values["traces"]["max_tokens"] = 4000
 
 
+def tags_of_several_tokens(run: Planted) -> None:
+    run.teacher_is(run.models.cuts_reasoning())
+    run.values["traces"]["thinking_budget"] = 16
+
+
 def measured_with_another_prompt(run: Planted) -> None:
     run.values["evals"]["prompt"] = "qwen_math"
 
@@ -492,6 +497,7 @@ FAULTS: dict[str, list[Callable[[Planted], None]]] = {
     "worked-examples": [reasoning_cut_out_of_a_worked_example],
     "turn-end": [teacher_that_goes_on_behind_its_turn],
     "context": [answers_longer_than_the_context],
+    "thinking-budget": [tags_of_several_tokens],
     "other-prompt": [measured_with_another_prompt],
     "student-question": [student_without_a_system_turn],
     "think-block": [block_of_reasoning_twice],

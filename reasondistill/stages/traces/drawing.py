@@ -95,6 +95,7 @@ def work_on(
                     lambda: _ends(job, unfinished),
                     max_logprobs=k,
                     scores=bool(work.unscored) or _scores_what_was_begun(work, unfinished, k),
+                    ends_thinking=job.traces.thinking_budget is not None,
                     shares=claimed is not None,
                 )
             if work.samples:

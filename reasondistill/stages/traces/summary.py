@@ -44,6 +44,7 @@ class Tally:
     truncated: int = 0
     looped: int = 0
     looped_tokens: int = 0
+    cut_thinking: int = 0
     estimated: int = 0
     masked: int = 0
     continued: int = 0
@@ -83,6 +84,7 @@ class Tally:
         if completion["finish"] == "repetition":
             self.looped += 1
             self.looped_tokens += completion["tokens"]
+        self.cut_thinking += completion.get("thinking_is_cut", False)
         self.estimated += completion.get("is_estimated", False)
         self.masked += completion.get("is_masked", False)
         self.continued += bool(completion.get("continued_at"))
@@ -230,6 +232,8 @@ def figures(folder: Path, sums: Tally) -> TracesFigures:
     if sums.looped:
         loops = TracesFigures(looped=sums.looped, looped_tokens=sums.looped_tokens)
         figures = figures.joined(loops)
+    if sums.cut_thinking:
+        figures = figures.joined(TracesFigures(cut_thinking=sums.cut_thinking))
     if sums.continued:
         figures = figures.joined(TracesFigures(continued=sums.continued))
     if sums.masked:
