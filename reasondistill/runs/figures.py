@@ -40,7 +40,8 @@ class DrawingFigures(LenientRecord):
     """What came of drawing each problem until it has enough correct samples: how many problems
     ended for each reason, how many samples are `verified` (correct by rule, and kept), how many
     were drawn, and how many of these `trimmed`. `spared` samples were not drawn of the most that
-    each problem may get; their tokens are estimated by those of their problem.
+    each problem may get; their tokens are estimated by those of their problem. `beyond_budget`
+    tokens were drawn behind the end of the budget: of rounds that had begun, by workers' guesses.
     """
 
     accepted: Int64 = 0
@@ -54,6 +55,7 @@ class DrawingFigures(LenientRecord):
     trimmed_tokens: Int64 = 0
     spared: Int64 = 0
     spared_tokens: Int64 = 0
+    beyond_budget: Int64 = Field(default=0, exclude_if=lambda tokens: tokens == 0)
 
     @property
     def reasons(self) -> str:
@@ -71,9 +73,12 @@ class DrawingFigures(LenientRecord):
         """What became of the problems, and what was saved by it."""
         spared = f"{self.spared:,} samples (about {self.spared_tokens:,} tokens) were spared"
         trimmed = f"{self.trimmed:,} ({self.trimmed_tokens:,} tokens) trimmed"
+        drawn = f"{self.drawn_tokens:,} tokens"
+        if self.beyond_budget:
+            drawn += f", {self.beyond_budget:,} of them beyond the budget"
         return (
-            f"problems: {self.reasons}; of {self.drawn:,} samples drawn ({self.drawn_tokens:,} "
-            f"tokens) {trimmed}; {spared}"
+            f"problems: {self.reasons}; of {self.drawn:,} samples drawn ({drawn}) {trimmed}; "
+            f"{spared}"
         )
 
 
