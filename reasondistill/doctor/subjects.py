@@ -82,6 +82,7 @@ def asked_models(run: Run, left: Collection[str]) -> Iterator[AskedModel]:
                     prompt,
                     _asked_for(written),
                     longest,
+                    stop=written.resolve().stop,
                     thinking_is_bounded=written.thinking_budget is not None,
                 )
     if "evals" in left:
@@ -110,6 +111,7 @@ def _measured_models(run: Run, longest: int | None) -> Iterator[AskedModel]:
             load_prompt(sampling.prompt),
             max_model_len=longest,
             made_for=made_for,
+            stop=sampling.stop or (),
             thinking_is_bounded=sampling.thinking_budget is not None,
         )
 

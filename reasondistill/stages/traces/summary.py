@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -135,12 +136,22 @@ _FAILED = b'"finish":"error"'
 _SETTLED = (b'"fault":"input"', b'"fault":"absent"')
 
 
-def count_settled(path: Path) -> int:
-    """The traces of a file that the service did not lose, without parsing them."""
+# The number of a sample, at the end of the id with which its line begins.
+_SAMPLE = re.compile(rb'\{"id":"(?:[^"\\]|\\.)*:(\d{1,7})"')
+
+
+def count_settled(path: Path, n: int) -> int:
+    """The traces of a file that the service did not lose, of the first `n` samples of each problem,
+    without parsing them.
+    """
+    count = 0
     with open(path, "rb", opener=regular) as file:
-        return sum(
-            1 for line in file if _FAILED not in line or any(map(line.__contains__, _SETTLED))
-        )
+        for line in file:
+            named = _SAMPLE.match(line)
+            is_beyond = named is not None and int(named[1]) >= n
+            is_lost = _FAILED in line and not any(map(line.__contains__, _SETTLED))
+            count += not is_beyond and not is_lost
+    return count
 
 
 def content(path: Path) -> str:
