@@ -76,10 +76,16 @@ def setting(key: str, value: str) -> str:
 
 
 def text_setting(key: str, text: str) -> str:
-    """The same of a text, which TOML must not read as a number, a list or a date."""
+    """The same of a text, which TOML must not read as a number, a list or a date, and `--set` not
+    as the word that unsets a key.
+    """
+    is_plain = text.strip() != "none"
     try:
         tomllib.loads(f"value = {text}")
+        is_plain = False
     except (ValueError, RecursionError):
+        pass
+    if is_plain:
         return setting(key, text)
     return setting(key, json.dumps(text, ensure_ascii=False))
 

@@ -170,7 +170,8 @@ class Sampling(Record):
     """How completions are drawn. Every field bears identity: another value is another sample.
 
     `temperature=0` is greedy. `top_k=-1` and `min_p=0` mean "off". `max_tokens` counts generated
-    tokens. Where `loops` says what one is, it ends the completion (`finish="repetition"`).
+    tokens. Where `loops` says what one is, it ends the completion (`finish="repetition"`). A block
+    of reasoning of `thinking_budget` tokens is closed there, and the answer begins.
     """
 
     temperature: float = 0.7
@@ -182,6 +183,7 @@ class Sampling(Record):
     stop: tuple[str, ...] = ()
     # Part of an identity only where it is set: those of earlier samples stay what they were.
     loops: LoopRule | None = Field(default=None, exclude_if=lambda loops: loops is None)
+    thinking_budget: Int64 | None = Field(default=None, exclude_if=lambda budget: budget is None)
 
 
 class Message(Record):
@@ -213,7 +215,8 @@ class Completion(Record):
     in files of earlier versions, means the same), an input will not. `is_estimated` says that
     nobody counted the tokens: they are our guess. `is_masked`: a secret of the environment
     stood in the text, and `***` stands there now. `continued_at`: the sampler was stopped after so
-    many tokens and went on from there later, with another seed for the rest.
+    many tokens and went on from there later, with another seed for the rest. `thinking_is_cut`: the
+    reasoning had as many tokens as it may have, and the sampler closed it.
     """
 
     foreign = frozenset({"reasoning", "answer_text", "error"})
@@ -231,6 +234,7 @@ class Completion(Record):
     is_estimated: bool = Field(default=False, exclude_if=lambda is_estimated: not is_estimated)
     is_masked: bool = Field(default=False, exclude_if=lambda is_masked: not is_masked)
     continued_at: tuple[Natural, ...] = Field(default=(), exclude_if=lambda places: not places)
+    thinking_is_cut: bool = Field(default=False, exclude_if=lambda is_cut: not is_cut)
 
     @property
     def is_lost(self) -> bool:

@@ -10,10 +10,11 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, TypeAdapter, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from reasondistill import secrets
@@ -211,8 +212,9 @@ def apply_override(
     option: str = SET,
 ) -> None:
     """Set `dotted.key=value` in place; the value is read as TOML, else as text.
-    `students.0.epochs=2` reaches into lists. `problems.limit=none` unsets a key that is a number,
-    or another thing that no word is, in the `kind` of section that the values make. Raises
+    `students.0.epochs=2` reaches into lists. `traces.n=none` unsets a key that may be left out of
+    the `kind` of section that the values make: it has no value then, or its default where it must
+    have one. `"none"` in quotes is the word, and so it is for keys of which it is a value. Raises
     ConfigError, which names the `option`.
     """
     key, equals, text = override.partition("=")
@@ -229,8 +231,14 @@ def apply_override(
     if not is_text:
         raise ConfigError(f"{where} not UTF-8 text.")
     value = override_value(text, f"{option} {shown}")
-    if kind is not None and value == "none" and _can_be_unset(kind, parts):
-        value = None
+    is_unset = False
+    if kind is not None and text.strip() == "none":
+        unset = _unset(kind, parts)
+        if unset == "must be given":
+            raise ConfigError(f"{where} the key must be given, so nothing unsets it.")
+        if unset == "None":
+            value = None
+        is_unset = unset == "left out"
     *parents, last = parts
     place: Any = values
     for part in parents:
@@ -243,28 +251,46 @@ def apply_override(
     if isinstance(place, list):
         _item(place, last, where)
         place[int(last)] = value
+    elif is_unset:
+        place.pop(last, None)
     else:
         place[last] = value
 
 
-def _can_be_unset(kind: type[BaseModel], parts: Sequence[str]) -> bool:
-    """Whether a key may be left out and is none that a text may stand in."""
+# No key is of a fixed list of words with this one.
+_ANY_WORD = "no word of a list"
+
+
+def _unset(
+    kind: type[BaseModel], parts: Sequence[str]
+) -> Literal["a word", "None", "left out", "must be given"]:
+    """What `none` means for a key: the word itself, None, that it does not stand there, or, of a
+    key without a default that takes no word, a fault.
+    """
     *parents, last = parts
-    sections = _sections_at(kind, parents)
-    fields = [section.model_fields[last] for section in sections if last in section.model_fields]
+    fields: list[FieldInfo] = []
+    for section in _sections_at(kind, parents):
+        for name, field in section.model_fields.items():
+            if last == (field.alias or name):
+                fields.append(field)
     if not fields:
-        return False
-    annotation: Any = fields[0].annotation
-    form: TypeAdapter[Any] = TypeAdapter(annotation)
+        return "a word"
+    field = fields[0]
+    form: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
+    is_word = _takes(form, "none")
+    if is_word and (field.is_required() or not _takes(form, _ANY_WORD)):
+        return "a word"
+    if _takes(form, None):
+        return "None"
+    return "must be given" if field.is_required() else "left out"
+
+
+def _takes(form: TypeAdapter[Any], value: Any) -> bool:
     try:
-        form.validate_python(None)
+        form.validate_python(value)
     except pydantic.ValidationError:
         return False
-    try:
-        form.validate_python("none")
-    except pydantic.ValidationError:
-        return True
-    return False
+    return True
 
 
 # How Python holds bytes of the command line that are no UTF-8.

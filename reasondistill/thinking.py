@@ -62,6 +62,11 @@ _ANALYSIS = "<|channel|>analysis<|message|>"
 _OPENERS = (_ANALYSIS, *(tags.opener for tags in _TAGS))
 
 
+def pairs_of(shape: ReasoningFormat) -> list[tuple[str, str]]:
+    """Opener and closer of this shape's blocks; `auto`: of all shapes. Harmony has no such pair."""
+    return [(tags.opener, tags.closer) for tags in _TAGS if shape in ("auto", tags.shape)]
+
+
 def opener_at_end(prompt: str) -> str:
     """The opener of a block of reasoning with which a prompt ends, whatever spaces follow it; empty
     when there is none.

@@ -80,16 +80,24 @@ class Trip(Section):
     limit: int | None = None
     mode: Literal["none", "all"] | None = "all"
     wheel: Wheel | None = None
+    days: int = 4
+    road: str = "B1"
+    stops: tuple[str, ...] = ()
 
 
-def test_none_unsets_a_key_that_no_text_may_stand_in(tmp_path: Path) -> None:
+def test_none_unsets_every_key_that_may_be_left_out(tmp_path: Path) -> None:
     path = tmp_path / "trip.toml"
-    path.write_text("limit = 3\nwheel = {size = 2}\n")
-    unset = load_section(path, Trip, ["limit=none", "wheel=none"])
-    assert unset.limit is None and unset.wheel is None
-    # Where the word may stand it is the word.
-    kept = load_section(path, Trip, ["name=none", "mode=none"])
-    assert (kept.name, kept.mode, kept.limit) == ("none", "none", 3)
+    path.write_text('limit = 3\nwheel = {size = 2}\ndays = 9\nroad = "A1"\nstops = ["x"]\n')
+    unset = load_section(path, Trip, ["limit=none", "wheel=none", "name=none"])
+    assert unset.limit is None and unset.wheel is None and unset.name is None
+    left_out = load_section(path, Trip, ["days=none", "road=none", "stops=none"])
+    assert (left_out.days, left_out.road, left_out.stops) == (4, "B1", ())
+    assert "days" not in left_out.model_fields_set
+    # Where the word is a value it is that, and in quotes it is a word everywhere.
+    kept = load_section(path, Trip, ['name="none"', "mode=none", "road='none'"])
+    assert (kept.name, kept.mode, kept.road, kept.limit) == ("none", "none", "none", 3)
+    with pytest.raises(ConfigError, match=r"--set wheel\.size=none: the key must be given"):
+        load_section(path, Trip, ["wheel.size=none"])
     with pytest.raises(ConfigError, match="limit"):
         load_section(path, Trip, ["limit=nothing"])
 

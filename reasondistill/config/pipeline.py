@@ -14,6 +14,7 @@ from reasondistill.config.sampling import (
     TraceSettings,
     VerdictSettings,
     can_be_asked,
+    require_an_end_of_thinking,
 )
 from reasondistill.config.sources import ProblemSettings
 from reasondistill.config.students import (
@@ -44,6 +45,8 @@ class EvalModel(SamplingSettings, ModelSettings):
     @model_validator(mode="after")
     def _answers_questions(self) -> Self:
         can_be_asked(self)
+        if self.thinking_budget is not None:
+            require_an_end_of_thinking(self)
         return self
 
     def as_sampled_model(self) -> SampledModel:
@@ -232,6 +235,20 @@ class Pipeline(Section):
                 "problems.decontaminate: nothing to compare with; name evals.benchmarks, or "
                 "problems.decontaminate.files"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _everybody_measured_ends_thinking(self) -> Pipeline:
+        if self.evals.thinking_budget is None:
+            return self
+        measured: list[ModelSettings] = [
+            model for model in self.evals.models if model.settings is None
+        ]
+        if self.evals.teacher:
+            able = [model for model in self.teachers if model.capabilities.answers_anything]
+            measured += able
+        for model in measured:
+            require_an_end_of_thinking(model)
         return self
 
     @model_validator(mode="after")

@@ -35,6 +35,7 @@ class Capabilities:
     `gives_logprobs`: it gives log-probabilities, for its samples and for stored texts.
     `goes_on`: it goes on in the middle of a sample that was begun, from its tokens.
     `stops_loops`: it ends a sample that goes round in circles, where `Sampling.loops` says so.
+    `ends_thinking`: it closes a block of reasoning where `Sampling.thinking_budget` says so.
     `is_engine`: it computes on this machine, with `[vllm]` of the cluster file.
     `answers_anything`: it answers any prompt, so that it can be measured as well.
     `sends_requests`: it asks a server; `request` and `omit` shape what is sent.
@@ -49,6 +50,7 @@ class Capabilities:
     gives_logprobs: bool = False
     goes_on: bool = False
     stops_loops: bool = False
+    ends_thinking: bool = False
     is_engine: bool = False
     answers_anything: bool = False
     sends_requests: bool = False

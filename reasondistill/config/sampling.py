@@ -59,6 +59,10 @@ class SamplingSettings(Section):
     """The most tokens of an answer, its reasoning included. [tokens]"""
     stop: tuple[str, ...] | None = None
     """Texts that end an answer."""
+    thinking_budget: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    """The most tokens of a block of reasoning; then it is closed and the answer begins (vLLM).
+    [tokens] Example: 8192
+    """
 
     usual: ClassVar[dict[str, Any]] = {}
 
@@ -301,6 +305,27 @@ def can_be_asked(model: ModelSettings) -> None:
         )
 
 
+def require_an_end_of_thinking(model: ModelSettings) -> None:
+    """Raise ValueError for a model whose reasoning nobody ends at `thinking_budget`."""
+    if model.reasoning in ("none", "harmony", "gemma"):
+        raise ValueError(
+            f"thinking_budget: {model.model} has reasoning = {model.reasoning!r}, whose end is no "
+            "single token; leave thinking_budget out"
+        )
+    if model.capabilities.ends_thinking:
+        return
+    hint = ""
+    if model.capabilities.sends_requests:
+        hint = (
+            ", or ask the server for it in its own words, such as request = {thinking_token_budget "
+            "= 8192} of a `vllm serve --reasoning-config`"
+        )
+    raise ValueError(
+        f"thinking_budget: the sampler {model.sampler!r} of {model.model} has none; leave it "
+        f"out{hint}"
+    )
+
+
 class LoopSettings(Section):
     """What ends a sample because it goes round in circles: `[traces.loops]`.
 
@@ -354,6 +379,9 @@ class TraceSettings(SamplingSettings):
 
     With `[traces.loops]` a sample that goes round in circles ends there (`finish = "repetition"`);
     it counts as truncated. Evals have no such end.
+
+    With `thinking_budget` a longer block of reasoning is closed there and the answer begins; such a
+    trace says so (`thinking_is_cut`) and is graded by its answer. Evals have one of their own.
     """
 
     prompt: str = "think"
@@ -420,6 +448,19 @@ class TraceSettings(SamplingSettings):
             settings.pop("n", None)
         return settings
 
+    def resolve(self) -> Sampling:
+        """Raises ConfigError also when nothing of an answer is left behind a whole budget of
+        reasoning.
+        """
+        sampling = super().resolve()
+        budget = sampling.thinking_budget
+        if budget is not None and budget >= sampling.max_tokens:
+            raise ConfigError(
+                f"thinking_budget = {budget:,}: max_tokens = {sampling.max_tokens:,} leaves "
+                "nothing of the answer behind so much reasoning; lower one, or raise the other."
+            )
+        return sampling
+
     @property
     def first_round(self) -> int:
         """How many samples of each problem are drawn whatever comes of them."""
@@ -465,6 +506,13 @@ class TraceSettings(SamplingSettings):
                 f"{key}: every teacher is a data set of published traces, which were drawn as they "
                 "were; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _everybody_ends_thinking(self) -> TraceSettings:
+        if self.thinking_budget is not None:
+            for model in self.teachers:
+                require_an_end_of_thinking(model)
         return self
 
     @model_validator(mode="after")
@@ -522,6 +570,8 @@ class JudgeSettings(SamplingSettings, ModelSettings):
     @model_validator(mode="after")
     def _answers_questions(self) -> Self:
         can_be_asked(self)
+        if self.thinking_budget is not None:
+            require_an_end_of_thinking(self)
         return self
 
 

@@ -64,19 +64,27 @@ class ScoreSettings(Section):
     """The score by which `best_teacher` knows the best teacher of a problem."""
 
 
+# The groups of a mixture that are not names of the run's own.
+_GROUPS = {
+    "length": ("short", "long"),
+    "difficulty": ("never", "seldom", "mostly", "always", "unknown"),
+}
+
+
 class MixtureSettings(Section):
     """How much of each group of examples is trained on: `[examples.mixture]`. A group with more
     generated tokens than its share is under-sampled, one with fewer over-sampled: some examples
     are trained on several times. Validation examples stay as they are.
     """
 
-    by: Literal["source", "tag", "teacher", "length"] = "source"
-    """What tells the groups apart: the source or the tag of a problem, the teacher of a trace, or
-    its length.
+    by: Literal["source", "tag", "teacher", "length", "difficulty"] = "source"
+    """What tells the groups apart: the source or the tag of a problem, the teacher of a trace, its
+    length, or how often the teacher solved the problem.
     """
     weights: dict[str, Annotated[float, Field(ge=1e-9, le=1e9)]]
     """The share of each group, as parts of all; what is not named is left out. Lengths are `short`
-    and `long`. Example: { short = 4, long = 1 }
+    and `long`; problems are solved `never`, `seldom` (in half of the samples or fewer), `mostly` or
+    `always`, and `unknown` where no sample was decided. Example: { short = 4, long = 1 }
     """
     tokens: Annotated[int, Field(ge=1)] | None = None
     """The tokens of all groups together; without it as many as there are without a copy. [tokens]
@@ -91,9 +99,14 @@ class MixtureSettings(Section):
     def _names_groups(self) -> MixtureSettings:
         if not self.weights:
             raise ValueError("weights: names no group")
-        strange = [name for name in self.weights if name not in ("short", "long")]
-        if self.by == "length" and strange:
-            raise ValueError(f"weights: lengths are short and long, not {strange[0]!r}")
+        known = _GROUPS.get(self.by)
+        if known is None:
+            return self
+        for name in self.weights:
+            if name not in known:
+                raise ValueError(
+                    f"weights: by = {self.by!r} tells {', '.join(known)} apart, not {name!r}"
+                )
         return self
 
 
@@ -136,6 +149,10 @@ class ExampleSettings(Section):
     """Whether a trace needs a closed think block."""
     require_boxed: bool = False
     """Whether a trace needs a boxed answer."""
+    cut_thinking: bool = Field(default=False, exclude_if=lambda is_kept: not is_kept)
+    """Whether a trace whose reasoning was ended at the thinking budget is usable: its answer may be
+    right, but it teaches to break off in the middle of a thought.
+    """
     # Written only where there are any, so that the fingerprint of runs without them stays the same.
     filters: dict[str, dict[str, Any]] = Field(
         default_factory=dict[str, dict[str, Any]], exclude_if=lambda filters: not filters
@@ -188,10 +205,12 @@ class StudentExamples(Section):
     sources: tuple[str, ...] = ()
     """Only those of problems of these sources. Example: ["gsm"]"""
     tags: tuple[str, ...] = ()
-    """Only those of problems with one of these tags. Example: ["competition"]"""
+    """Only those of problems with one of these tags; `untagged` are those without. Example:
+    ["competition"]
+    """
     teachers: tuple[str, ...] = ()
-    """Only those that one of these teachers wrote, named without a revision. Example:
-    ["Qwen/Qwen3-8B"]
+    """Only those that one of these teachers wrote, named without a revision; of published traces
+    that do not say who did, `unknown`. Example: ["Qwen/Qwen3-8B"]
     """
     min_tokens: Annotated[int, Field(ge=0)] | None = None
     """Only traces of so many generated tokens or more. [tokens] Example: 500"""

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reasondistill.config import MixtureSettings
+from reasondistill.curation.difficulty import band_of
 from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
 from reasondistill.records import Example, Problem, Trace
@@ -27,6 +28,8 @@ from reasondistill.sections import listed
 log = logging.getLogger(__name__)
 
 UNTAGGED = "untagged"
+# Who wrote a published trace that does not say it.
+UNNAMED = "unknown"
 BEYOND_SHARE = "mixture: beyond the share of its group"
 NO_WEIGHT = "mixture: its group has no weight"
 # By how much a group's share of the tokens may miss what was asked without a word.
@@ -61,9 +64,11 @@ class Mixed:
                 yield example
 
 
-def group_of(problem: Problem, trace: Trace, settings: MixtureSettings) -> str:
+def group_of(
+    problem: Problem, trace: Trace, settings: MixtureSettings, rate: float | None = None
+) -> str:
     """The group of an example: the name of a source or tag, a teacher without its revision, `short`
-    or `long`.
+    or `long`, or how often the teacher solved the problem, whose pass rate is `rate`.
     """
     match settings.by:
         case "source":
@@ -72,12 +77,14 @@ def group_of(problem: Problem, trace: Trace, settings: MixtureSettings) -> str:
             return problem.origin.tag or UNTAGGED
         case "teacher":
             if trace.published is not None:
-                return trace.published.teacher or "unknown"
+                return trace.published.teacher or UNNAMED
             return trace.model.partition("@")[0]
         case "length":
             if trace.completion.tokens <= settings.short_tokens:
                 return "short"
             return "long"
+        case "difficulty":
+            return band_of(rate)
 
 
 class Mixer:
@@ -87,9 +94,10 @@ class Mixer:
         self._settings, self._seed = settings, seed
         self._groups: dict[str, list[Part]] = defaultdict(list)
 
-    def see(self, problem: Problem, trace: Trace) -> None:
+    def see(self, problem: Problem, trace: Trace, rate: float | None = None) -> None:
+        """`rate` is the teacher's pass rate on the problem."""
         part = Part(trace.id, trace.completion.tokens)
-        self._groups[group_of(problem, trace, self._settings)].append(part)
+        self._groups[group_of(problem, trace, self._settings, rate)].append(part)
 
     def mixed(self) -> Mixed:
         """The mixture of what was seen. Raises StageError where a group that has a weight has no

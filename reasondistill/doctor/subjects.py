@@ -82,6 +82,8 @@ def asked_models(run: Run, left: Collection[str]) -> Iterator[AskedModel]:
                     prompt,
                     _asked_for(written),
                     longest,
+                    stop=written.resolve().stop,
+                    thinking_is_bounded=written.thinking_budget is not None,
                 )
     if "evals" in left:
         yield from _measured_models(run, longest)
@@ -109,6 +111,8 @@ def _measured_models(run: Run, longest: int | None) -> Iterator[AskedModel]:
             load_prompt(sampling.prompt),
             max_model_len=longest,
             made_for=made_for,
+            stop=sampling.stop or (),
+            thinking_is_bounded=sampling.thinking_budget is not None,
         )
 
 

@@ -250,7 +250,7 @@ def with_top_k(
     id_bytes = 3
     if entry is not None:
         _, id_bytes = entry
-    bytes_per_token = id_bytes + written.logprobs * (id_bytes + 2)
+    bytes_per_token = topk.bytes_of_token(written.logprobs, id_bytes)
     return size + tokens * bytes_per_token + context.samples * _INDEX_BYTES
 
 

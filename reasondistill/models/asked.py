@@ -4,6 +4,7 @@ is: its template, where its turns end, its context, its prompt.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,6 +28,7 @@ from reasondistill.models.templates import (
     check_worked_examples,
     end_of_turn,
 )
+from reasondistill.models.thinking_tokens import thinking_tokens
 from reasondistill.models.tokenising import InputFault, tokenise_prompt
 
 
@@ -35,7 +37,8 @@ class AskedModel:
     """A model whose weights this machine can read. `whose` says where it stands in the file, `key`
     by which key; `max_tokens` is how long the file lets an answer be (None: it does not say), and
     `max_model_len` what of its context is used here. `made_for` is the prompt that it was trained
-    with, where that is known.
+    with, where that is known; `stop` are texts that end an answer; `thinking_is_bounded` says that
+    its reasoning has a budget.
     """
 
     whose: str
@@ -45,6 +48,8 @@ class AskedModel:
     max_tokens: int | None = None
     max_model_len: int | None = None
     made_for: str | None = None
+    stop: tuple[str, ...] = ()
+    thinking_is_bounded: bool = False
 
     @cached_property
     def is_here(self) -> bool:
@@ -106,12 +111,16 @@ def worked_examples_come_through(asked: AskedModel) -> None:
     remedy="hf download MODEL generation_config.json tokenizer_config.json",
 )
 def turns_end_where_sampling_does(asked: AskedModel) -> Iterator[Fault]:
-    """The token that ends a turn in a model's template ends its samples too."""
+    """The token that ends a turn in a model's template ends its samples too, or is among the texts
+    that do. Of a teacher a run stops without it: every trace would be drawn to its last token.
+    """
     tokenizer = asked.tokenizer
     if tokenizer is None or asked.prompt.prompt.plain:
         return
     end = end_of_turn(tokenizer, asked.model.template_options)
     if end is None:
+        return
+    if end in asked.stop:
         return
     ends = {*generation_ends(asked.model.model, asked.model.revision), tokenizer.eos_token_id}
     if tokenizer.convert_tokens_to_ids(end) in ends:
@@ -123,7 +132,10 @@ def turns_end_where_sampling_does(asked: AskedModel) -> Iterator[Fault]:
         f"{known or 'nothing'}: they would go on to max_tokens. Its generation_config.json or "
         "tokenizer_config.json names another end than its template."
     )
-    yield Fault(fault, stops=False)
+    if asked.key.startswith("traces."):
+        yield Fault(fault, setting("traces.stop", json.dumps([end], ensure_ascii=False)))
+    else:
+        yield Fault(fault, stops=False)
 
 
 def _token_of(tokenizer: Any, number: int) -> str:
@@ -173,6 +185,18 @@ def answers_fit_the_context(asked: AskedModel) -> Iterator[Fault]:
             setting(f"{stage}.max_tokens", str(room)),
             stops=False,
         )
+
+
+@check(
+    AskedModel,
+    "thinking-budget",
+    cost="tokens",
+    remedy="reasondistill run FILE --set traces.thinking_budget=none",
+)
+def thinking_can_be_ended(asked: AskedModel) -> None:
+    """Where reasoning has a budget, each of its tags is one token of the model's tokenizer."""
+    if asked.thinking_is_bounded and asked.tokenizer is not None:
+        thinking_tokens(asked.tokenizer, asked.model.reasoning, asked.whose)
 
 
 @check(

@@ -147,6 +147,13 @@ class Source:
 # ---- one block -----------------------------------------------------------------------------------
 
 
+def bytes_of_token(k: int, id_bytes: int = 3) -> int:
+    """What a token takes in the cache: its own id, and the ids and log-probabilities of its rivals.
+    Three bytes for an id hold any vocabulary.
+    """
+    return id_bytes + k * (id_bytes + 2)
+
+
 def pack(top_k: TopK, id_bytes: int) -> bytes:
     """A block's bytes."""
     log_probs = np.maximum(top_k.log_probs, _LOWEST).astype("<f2")

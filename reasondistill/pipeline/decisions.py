@@ -247,6 +247,7 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
     ExampleSettings: {
         "require_think": _harmless("yes or no"),
         "require_boxed": _harmless("yes or no"),
+        "cut_thinking": _harmless("yes or no"),
         "filters": Decision(
             "settings of our own filters; a tokenizer, a folder or a hub's id, is read",
             lambda value, base: _any_outside(_tokenizers_in(value), None),

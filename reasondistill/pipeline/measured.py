@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from reasondistill.models.scores.job import ScoringModel
 
 _SAMPLING = set(SamplingSettings.model_fields)
+# Of the traces' keys those that measure nothing else: a student is to end its reasoning by itself.
+_OF_THE_TRACES = _SAMPLING - {"thinking_budget"}
 # What a teacher without a name is called where it is the only one.
 _ONLY_TEACHER = "teacher"
 
@@ -265,8 +267,8 @@ def sampling_of(
     prompt: str | None = None,
     n: int | None = None,
 ) -> TraceSettings:
-    """How a model is sampled: as the traces were, but for what [evals] says, and above it the
-    model's own keys.
+    """How a model is sampled: as the traces were (without their budget of thinking), but for what
+    [evals] says, and above it the model's own keys.
 
     The prompt: the one asked for, else that of [evals], else the one that the model was made for,
     else the benchmark's. At temperature 0 one sample of each problem: the others would be the same.
@@ -274,7 +276,7 @@ def sampling_of(
     settings, written = run.pipeline.evals, run.pipeline.traces
     keys = settings.model_dump(include=_SAMPLING, exclude_none=True)
     if written is not None and "settings" not in keys:
-        keys = written.model_dump(include=_SAMPLING, exclude_none=True) | keys
+        keys = written.model_dump(include=_OF_THE_TRACES, exclude_none=True) | keys
     prompts = [prompt, settings.prompt, measured.prompt, benchmark.prompt, "question"]
     if measured.sampling is not None:
         prompts.insert(1, measured.sampling.prompt)

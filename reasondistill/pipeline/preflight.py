@@ -7,6 +7,7 @@ from __future__ import annotations
 import configparser
 import importlib.util
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -29,13 +30,14 @@ from reasondistill.curation.filters.lengths import tokenizers_of
 from reasondistill.curation.golds import REMEDIES
 from reasondistill.curation.rows import find_path
 from reasondistill.curation.sources import naming
-from reasondistill.errors import ConfigError, DataError, MissingDependencyError
+from reasondistill.errors import ConfigError, DataError, MissingDependencyError, StageError
 from reasondistill.foreign_files import read_text
 from reasondistill.grading import find_policy
 from reasondistill.models.folders import require_sound_weights, require_tokenizer
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import identity_of
 from reasondistill.models.samplers.stored.sampler import check_first_rows
+from reasondistill.models.topk import bytes_of_token
 from reasondistill.models.weights import (
     model_folder,
     model_identity,
@@ -53,7 +55,9 @@ from reasondistill.pipeline.measured import (
 )
 from reasondistill.pipeline.runs import Run, benchmarks, located
 from reasondistill.records import VARIANT, Problem, SetAside
+from reasondistill.runs.metrics import WorkLine
 from reasondistill.runs.store import read_manifest
+from reasondistill.runs.work_sharing import worker_folders
 from reasondistill.sections import short
 from reasondistill.stages import problems, students, verdicts
 
@@ -214,10 +218,15 @@ def filters(run: Run) -> None:
 
 
 @check(Run, "student-settings", cost="files", remedy="reasondistill schema pipeline")
-def student_settings(run: Run) -> None:
+def student_settings(run: Run) -> Iterator[Advice]:
     """Each student's settings fit together, and a student that distils has a teacher."""
     for student in run.pipeline.students:
         students.check_settings(student)
+        if student.method == "base" and student.examples is not None:
+            yield Advice(
+                f"[students] {student.name}: method = 'base' is trained on nothing, so its "
+                "[students.examples] has no effect."
+            )
         if student.distils():
             _find_what_it_learns_from(run, student)
 
@@ -415,9 +424,11 @@ def made_from_these_settings(run: Run) -> Iterator[Fault]:
 def revisions_are_pinned(run: Run) -> Iterator[Advice]:
     """Models and data sets of the hub are named with their commit: another one is another run."""
     for key, name in _unpinned(run):
+        remedy = f"reasondistill run FILE --set {key}.revision=COMMIT"
+        if key.startswith("benchmark "):  # its file says so
+            remedy = f"reasondistill copy {shlex.quote(key.removeprefix('benchmark '))} mine.toml"
         yield Advice(
-            f"{key}: {name} without a revision is whatever the hub has on that day.",
-            f"reasondistill run FILE --set {key}.revision=COMMIT",
+            f"{key}: {name} without a revision is whatever the hub has on that day.", remedy
         )
 
 
@@ -425,6 +436,7 @@ def _unpinned(run: Run) -> Iterator[tuple[str, str]]:
     """Key and name of each data set and model of the hub without a revision."""
     pipeline = run.pipeline
     yield from _unpinned_sources(run)
+    yield from _unpinned_benchmarks(run)
     served: list[tuple[str, ModelSettings]] = []
     for number, teacher in enumerate(pipeline.teachers):
         served.append((f"traces.teachers.{number}", teacher))
@@ -447,6 +459,16 @@ def _unpinned(run: Run) -> Iterator[tuple[str, str]]:
         yield "examples.scores", scores.model
 
 
+def _unpinned_benchmarks(run: Run) -> Iterator[tuple[str, str]]:
+    """Those whose file says neither a revision of the hub's data nor the hash of their rows."""
+    for benchmark in benchmarks(run):
+        source = benchmark.problems
+        is_pinned = source.revision is not None or benchmark.content is not None
+        is_folder = find_path(source.dataset, run.source.parent) is not None
+        if source.source == "hub" and not is_pinned and not is_folder:
+            yield f"benchmark {benchmark.name}", source.dataset
+
+
 def _unpinned_sources(run: Run) -> Iterator[tuple[str, str]]:
     settings = run.pipeline.problems
     if settings is None:
@@ -459,6 +481,68 @@ def _unpinned_sources(run: Run) -> Iterator[tuple[str, str]]:
         is_folder = find_path(source.dataset, run.source.parent) is not None
         if source.source == "hub" and source.revision is None and not is_folder:
             yield key, source.dataset
+
+
+@check(Run, "topk-disk", cost="files", remedy="reasondistill run FILE --runs /larger/disk")
+def disk_has_room_for_top_k(run: Run) -> Iterator[Fault | Advice]:
+    """The disk has room for the top-K cache of the traces that are still to be drawn: by the mean
+    length of those that stand, else (advice) if each is as long as it may be.
+    """
+    written, folder = run.pipeline.traces, run.stage("traces")
+    asked = "traces" in (run.only or run.stages)
+    if written is None or written.logprobs is None or not asked or run.cluster.storage is not None:
+        return
+    problems = _number_of_problems(run)
+    if problems is None or is_complete(folder):
+        return
+    sampling = written.resolve()
+    drawn, tokens = _drawn_so_far(folder)
+    is_known = drawn >= _ENOUGH_TO_TELL
+    mean = tokens / drawn if is_known else sampling.max_tokens
+    left = max(0, problems * written.first_round - drawn)
+    needed = left * mean * bytes_of_token(written.logprobs)
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed <= free:
+        return
+    lengths = f"the {drawn:,} that stand have {mean:,.0f} tokens each"
+    if not is_known:
+        lengths = f"if each has max_tokens = {sampling.max_tokens:,}"
+    text = (
+        f"[traces] logprobs = {written.logprobs}: the top-K cache of {left:,} samples takes "
+        f"{needed / 2**30:,.1f} GiB ({lengths}), and {free / 2**30:,.1f} GiB are free at {place}. "
+        "A smaller logprobs takes less in proportion."
+    )
+    if is_known:
+        yield Fault(StageError(text))
+    else:
+        yield Advice(text)
+
+
+# From so many samples on their mean length says something of the others.
+_ENOUGH_TO_TELL = 64
+
+
+def _number_of_problems(run: Run) -> int | None:
+    """How many problems there are, or may be at most; None where nobody knows."""
+    made = read_manifest(run.stage("problems"))
+    if made is not None and made.status == "complete":
+        return made.counts.get("out", 0)
+    settings = run.pipeline.problems
+    if settings is None:
+        return None
+    return settings.limit
+
+
+def _drawn_so_far(folder: Path) -> tuple[int, int]:
+    """Samples that stand in a folder, and their tokens, as its sessions reported them."""
+    latest = {line.session: line for line in WorkLine.of(folder)}
+    for part in worker_folders(folder):
+        latest |= {line.session: line for line in WorkLine.of(part)}
+    lines = latest.values()
+    return sum(line.finished for line in lines), round(sum(line.tokens for line in lines))
 
 
 def _is_on_hub(model: str) -> bool:

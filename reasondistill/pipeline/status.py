@@ -379,7 +379,7 @@ def missing_chunks(run: Run, task: Task) -> int | None:
     count, n = problems.counts.get("out", 0), run.pipeline.traces.n
     chunk = chunk_of(count, n, task.share.of)
     paths = [part / layout.TRACES for part in (folder, *work_sharing.worker_folders(folder))]
-    drawn = sum(summary.count_settled(path) for path in paths if path.exists())
+    drawn = sum(summary.count_settled(path, n) for path in paths if path.exists())
     return max(1, math.ceil((count * n - drawn) / (n * chunk)))
 
 

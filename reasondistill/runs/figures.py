@@ -40,7 +40,8 @@ class DrawingFigures(LenientRecord):
     """What came of drawing each problem until it has enough correct samples: how many problems
     ended for each reason, how many samples are `verified` (correct by rule, and kept), how many
     were drawn, and how many of these `trimmed`. `spared` samples were not drawn of the most that
-    each problem may get; their tokens are estimated by those of their problem.
+    each problem may get; their tokens are estimated by those of their problem. `beyond_budget`
+    tokens were drawn behind the end of the budget: of rounds that had begun, by workers' guesses.
     """
 
     accepted: Int64 = 0
@@ -54,6 +55,7 @@ class DrawingFigures(LenientRecord):
     trimmed_tokens: Int64 = 0
     spared: Int64 = 0
     spared_tokens: Int64 = 0
+    beyond_budget: Int64 = Field(default=0, exclude_if=lambda tokens: tokens == 0)
 
     @property
     def reasons(self) -> str:
@@ -71,9 +73,12 @@ class DrawingFigures(LenientRecord):
         """What became of the problems, and what was saved by it."""
         spared = f"{self.spared:,} samples (about {self.spared_tokens:,} tokens) were spared"
         trimmed = f"{self.trimmed:,} ({self.trimmed_tokens:,} tokens) trimmed"
+        drawn = f"{self.drawn_tokens:,} tokens"
+        if self.beyond_budget:
+            drawn += f", {self.beyond_budget:,} of them beyond the budget"
         return (
-            f"problems: {self.reasons}; of {self.drawn:,} samples drawn ({self.drawn_tokens:,} "
-            f"tokens) {trimmed}; {spared}"
+            f"problems: {self.reasons}; of {self.drawn:,} samples drawn ({drawn}) {trimmed}; "
+            f"{spared}"
         )
 
 
@@ -201,7 +206,8 @@ class TracesFigures(Figures):
     `causes` counts failed samples by cause: None where none failed, or an earlier version did not
     record causes. `estimated` samples have estimated token counts; in `masked` ones a secret of the
     environment stood; `continued` ones were stopped in their middle and gone on with; `looped` ones
-    were ended because they went round in circles; those `beyond` n were drawn when it was larger.
+    were ended because they went round in circles; in `cut_thinking` ones the budget of thinking was
+    used up; those `beyond` n were drawn when it was larger.
     `topk_missing` traces could not be scored for the top-K cache. `stopped` says why an unfinished
     stage stopped. `drawing` is there where problems are drawn until enough samples are correct: the
     other figures, but time and speed, are then of the traces that were kept.
@@ -222,6 +228,7 @@ class TracesFigures(Figures):
     beyond: Int64 = 0
     looped: Int64 = 0
     looped_tokens: Int64 = 0
+    cut_thinking: Int64 = 0
     drawing: DrawingFigures | None = None
     topk_k: Int64 = 0
     topk_tokens: Int64 = 0
@@ -292,9 +299,9 @@ class VerdictsFigures(Figures):
 
 
 def cost_of_verified(traces: Manifest, verdicts: Manifest | None) -> Iterator[str]:
-    """What came of drawing until enough samples are correct, how many went round in circles, and
-    what a verified trace has cost, where none was published; a sentence each, as far as the two
-    stages are finished.
+    """What came of drawing until enough samples are correct, how many went round in circles or used
+    up their budget of thinking, and what a verified trace has cost, where none was published; a
+    sentence each, as far as the two stages are finished.
     """
     if traces.status != "complete":
         return
@@ -306,6 +313,11 @@ def cost_of_verified(traces: Manifest, verdicts: Manifest | None) -> Iterator[st
         yield (
             f"{figures.looped:,} of {figures.samples:,} traces went round in circles and were "
             f"ended, after {figures.looped_tokens / figures.looped:,.0f} tokens each"
+        )
+    if figures.cut_thinking:
+        yield (
+            f"{figures.cut_thinking:,} of {figures.samples:,} traces used up the thinking budget: "
+            "their reasoning was ended"
         )
     if verdicts is None or verdicts.status != "complete":
         return

@@ -635,7 +635,7 @@ def _watched(
     for decision in decisions:
         if split_of(decision.problem.id, examples) == "train":
             for pair in decision.kept:
-                mixer.see(decision.problem, pair.trace)
+                mixer.see(decision.problem, pair.trace, decision.share_correct)
         yield decision
 
 

@@ -134,8 +134,10 @@ def test_a_share_of_nothing_and_too_many_copies_are_refused_by_name() -> None:
     # 100 of 1,010 tokens: no example of 500 is nearer to that than none.
     with pytest.raises(StageError, match="'b': its share is 100 tokens, .* no nearer"):
         mixed({"a": [100] * 10, "b": [500]}, weights={"a": 9.1, "b": 1}, tokens=1010)
-    with pytest.raises(ValidationError, match="short and long, not 'middle'"):
+    with pytest.raises(ValidationError, match="tells short, long apart, not 'middle'"):
         MixtureSettings(by="length", weights={"middle": 1})
+    with pytest.raises(ValidationError, match="never, seldom, .* not 'hard'"):
+        MixtureSettings(by="difficulty", weights={"hard": 1})
     with pytest.raises(ValidationError, match="names no group"):
         MixtureSettings(weights={})
 
@@ -190,6 +192,25 @@ def test_a_mixture_is_in_examples_dropped_manifest_card_report_and_training(tmp_
     assert list(chosen.kept) == run.examples
     assert {drop.trace_id: drop.reason for drop in chosen.dropped} == run.dropped
     assert run.make(mixture=MIXTURE, validation=0.0).fingerprint == manifest.fingerprint
+
+
+def test_examples_are_weighed_by_how_often_their_problem_was_solved() -> None:
+    """One problem is solved in one of four samples, the other in all of them."""
+    pairs = [graded(1, 0, tokens=40)]
+    pairs += [graded(1, sample, "wrong", tokens=40) for sample in (1, 2, 3)]
+    pairs += [graded(2, sample, text=f"{sample}: \\boxed{{1}}", tokens=40) for sample in range(4)]
+    mixture = MixtureSettings(by="difficulty", weights={"seldom": 1, "always": 1}, tokens=160)
+    chosen = make_examples(
+        [problem(1), problem(2)],
+        [pair.trace for pair in pairs],
+        [pair.verdict for pair in pairs],
+        PROMPT,
+        ExampleSettings(mixture=mixture, validation=0.0),
+    )
+    copies = Counter({"d/train/1": 0, "d/train/2": 0})
+    for example in chosen.kept:
+        copies[example.problem_id] += example.copies
+    assert copies == {"d/train/1": 2, "d/train/2": 2}
 
 
 def test_examples_to_validate_on_are_left_as_they_are(tmp_path: Path) -> None:

@@ -377,8 +377,22 @@ def answers_longer_than_the_context(run: Planted) -> None:
     run.values["traces"]["max_tokens"] = 4000
 
 
+def tags_of_several_tokens(run: Planted) -> None:
+    run.teacher_is(run.models.cuts_reasoning())
+    run.values["traces"]["thinking_budget"] = 16
+
+
 def measured_with_another_prompt(run: Planted) -> None:
     run.values["evals"]["prompt"] = "qwen_math"
+
+
+def top_k_beyond_the_disk(run: Planted) -> None:
+    """Hundreds of TiB: 300,000 tokens of each of ten million problems."""
+    run.values["traces"]["logprobs"] = 16
+    run.values["problems"]["limit"] = 10_000_000
+    metrics = run.run().stage("traces") / "metrics.jsonl"
+    metrics.parent.mkdir(parents=True, exist_ok=True)
+    metrics.write_text('{"session": "1", "drawn": 100, "done": 100, "tokens": 30000000}\n')
 
 
 # ---- students ------------------------------------------------------------------------------------
@@ -488,10 +502,12 @@ FAULTS: dict[str, list[Callable[[Planted], None]]] = {
     "sources": [field_that_is_not_there],
     "published-traces": [traces_of_no_shape],
     "other-settings": [folder_of_a_stranger],
+    "topk-disk": [top_k_beyond_the_disk],
     "question-in-template": [teacher_without_a_system_turn],
     "worked-examples": [reasoning_cut_out_of_a_worked_example],
     "turn-end": [teacher_that_goes_on_behind_its_turn],
     "context": [answers_longer_than_the_context],
+    "thinking-budget": [tags_of_several_tokens],
     "other-prompt": [measured_with_another_prompt],
     "student-question": [student_without_a_system_turn],
     "think-block": [block_of_reasoning_twice],
@@ -541,6 +557,9 @@ def test_ends_that_are_no_tokens_are_told_and_break_nothing(planted: Planted) ->
     (model / "generation_config.json").write_text(json.dumps(values))
     planted.teacher_is(model)
     (fault,) = found(planted, "turn-end")
+    assert fault.stops and """traces.stop=["<|im_end|>"]""" in fault.remedy
+    planted.values["traces"]["stop"] = ["<|im_end|>"]
+    assert found(planted, "turn-end") == []
     assert "texts end at" in fault.text and f"id {10**12}" in fault.text
 
 
@@ -645,7 +664,13 @@ def test_models_of_the_hub_without_a_revision_are_told_and_are_no_fault(planted:
     planted.teacher_is(Path("org/teacher"))
     judge = {"model": "org/judge"}
     planted.values["verdicts"] = {"judge": judge}
-    (teacher, judge_told, student) = revisions_are_pinned(planted.run())
+    (planted.folder / "loose.toml").write_text(
+        'name = "loose"\nabout = "x"\nlicence = "MIT"\nn = 1\nprompt = "question"\n'
+        'answer_kind = "integer"\n[problems]\nsource = "hub"\ndataset = "org/loose"\n'
+    )
+    planted.values["evals"]["benchmarks"] = [str(planted.folder / "loose.toml"), "gsm8k"]
+    (loose, teacher, judge_told, student) = revisions_are_pinned(planted.run())
+    assert isinstance(loose, Advice) and "benchmark loose: org/loose" in loose.text
     assert isinstance(judge_told, Advice) and "org/judge" in judge_told.text
     assert isinstance(teacher, Advice) and isinstance(student, Advice)
     assert teacher.remedy == "reasondistill run FILE --set traces.teachers.0.revision=COMMIT"

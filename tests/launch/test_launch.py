@@ -239,6 +239,8 @@ def test_no_more_workers_are_sent_than_chunks_are_missing(tmp_path: Path) -> Non
         f'{{"id":"p/{i}:0","completion":{{"finish":"{"error" if i < 2 else "stop"}"}}}}\n'
         for i in range(128)
     ]
+    # Of a larger n that was asked for before: they are not among those that are missing.
+    lines += [f'{{"id":"p/{i}:{9}","completion":{{"finish":"stop"}}}}\n' for i in range(128)]
     (run.stage("traces") / "traces.jsonl").write_text("".join(lines))
     names = [
         task.name for task in remaining(run, plan(run, run.stages, share_engine_process=False)[1:])

@@ -50,6 +50,7 @@ def sampler(tiny: Path) -> Iterator[VllmSampler]:
         ) as sampler,
     ):
         patch.delenv("OMP_NUM_THREADS", raising=False)  # it would say how many threads
+        sampler.ends_thinking = True
         yield sampler
 
 
@@ -396,6 +397,34 @@ def cut_everywhere(sampler: VllmSampler, whole: Sampled) -> list[tuple[int, Samp
         for cut in range(1, len(ids))
     ]
     return [(int(name[4:]), one) for name, one in drawn(sampler, some).items()]
+
+
+@pytest.mark.engine
+def test_reasoning_is_closed_at_its_budget_wherever_the_sample_goes_on(
+    sampler: VllmSampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block is opened by the prompt, whose line break is the first of its tokens."""
+    monkeypatch.setattr(sampler, "_options", {"open_think": True})
+    closer = sampler.tokenizer.convert_tokens_to_ids("</think>")
+    some = [
+        replace(one, logprobs=1)
+        for one in requests(sampler, 8, thinking_budget=6, temperature=0.7, max_tokens=12)
+    ]
+    whole = drawn(sampler, some)
+    cut = [one for one in whole.values() if one.completion.thinking_is_cut]
+    assert cut
+    for one in cut:
+        assert one.completion.think == "closed" and ids_of(one).index(closer) == 5
+    first = cut[0]
+    begun = [
+        replace(first.request, id=f"p/0:{at}", begun=begun_of(first.request, ids_of(first)[:at]))
+        for at in (1, 4, 5, 6, 8)
+    ]
+    again = drawn(sampler, begun)
+    for one in again.values():
+        closed_at = ids_of(one).index(closer)
+        assert closed_at <= 5 and one.completion.thinking_is_cut == (closed_at == 5)
+    assert ids_of(again["p/0:5"])[6:7] != [closer]  # it is closed once
 
 
 @pytest.mark.engine

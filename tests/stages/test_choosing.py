@@ -121,6 +121,19 @@ def test_a_larger_limit_keeps_the_examples_of_a_smaller_one(run: Run) -> None:
     assert trained_on(run, limit=99) == trained_on(run)
 
 
+def test_those_without_a_tag_or_a_teacher_have_a_name(tmp_path: Path) -> None:
+    pairs = [graded(number, 0) for number in range(3)]
+    nobody = Published(dataset="d", revision="r", split="s", row=0, place=0)
+    first = pairs[0].trace.model_copy(update={"published": nobody, "sampling": None})
+    pairs[0] = replace(pairs[0], trace=first)
+    hard = problem(1).origin.model_copy(update={"tag": "hard"})
+    problems = [problem(0), problem(1).model_copy(update={"origin": hard}), problem(2)]
+    made = Run(tmp_path, pairs, problems)
+    made.make(validation=0.0)
+    assert trained_on(made, teachers=["unknown"]) == {"d/train/0:0"}
+    assert trained_on(made, tags=["untagged"]) == {"d/train/0:0", "d/train/2:0"}
+
+
 def test_what_no_example_has_is_refused_with_what_there_is(run: Run) -> None:
     with pytest.raises(StageError, match=r"s examples.tags: .* 'hrad'. There are: easy, hard"):
         trained_on(run, tags=["hard", "hrad"])

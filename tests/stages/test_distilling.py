@@ -1035,6 +1035,16 @@ def test_traces_that_were_stored_otherwise_are_dropped_with_the_reason(
     assert manifest.counts["in"] - manifest.counts["out"] == 2
 
 
+def test_stored_traces_that_end_otherwise_than_the_students_texts_say_so(
+    tmp_path: Path, teacher: Path
+) -> None:
+    student = distils(teacher, "topk_kd", max_steps=1, eos_token="<|endoftext|>")
+    with pytest.raises(
+        StageError, match=r"the teacher ends with <\|im_end\|>, the student's texts with <\|endof"
+    ):
+        run_student(with_stored(tmp_path, teacher, student, 16))
+
+
 def test_nothing_stored_is_said_before_training(tmp_path: Path, teacher: Path) -> None:
     one = replace(made(tmp_path, teacher, distils(teacher, "topk_kd")), traces=tmp_path / "nothing")
     with pytest.raises(StageError, match=r"\[traces\] logprobs = 16"):

@@ -207,6 +207,7 @@ def test_an_example_is_the_rendered_prompt_and_the_trace(tmp_path: Path) -> None
         (graded(1, 0, reasoning=None), "no think block"),
         (graded(1, 0, reasoning=" \n"), "no think block"),
         (graded(1, 0, text="It is 1."), "no boxed answer"),
+        (graded(1, 0, thinking_is_cut=True), "reasoning cut off"),
         (graded(1, 0, tokens=5), None),
         (graded(1, 0, tokens=20), None),
     ],
@@ -219,6 +220,12 @@ def test_each_dropped_trace_says_why(pair: Graded, reason: str | None) -> None:
 def test_a_failed_sample_is_never_an_example_whatever_outcomes_are_wanted() -> None:
     pair = graded(1, 0, "undecided", finish="error", error="boom", text="", reasoning=None)
     assert decide(problem(1), [pair], ExampleSettings(outcomes=OUTCOMES)).kept == ()
+
+
+def test_reasoning_that_was_cut_off_can_be_asked_for() -> None:
+    pair = graded(1, 0, thinking_is_cut=True)
+    assert decide(problem(1), [pair], ExampleSettings(cut_thinking=True)).kept == (pair,)
+    assert "cut_thinking" not in ExampleSettings().model_dump(mode="json")
 
 
 def test_other_outcomes_can_be_asked_for() -> None:

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from hypothesis import settings as drawn
 from hypothesis import strategies as st
 from traces_kit import ONE_WORKER, opener, settings, traces_in, write_problems
 
-from reasondistill.config import TraceSettings
+from reasondistill.config import TraceSettings, load_pipeline
 from reasondistill.errors import ConfigError, DriftError, StageError
-from reasondistill.models.samplers import Request, failed, problem_and_sample
+from reasondistill.models.samplers import Request, Sampled, failed, problem_and_sample
 from reasondistill.models.samplers.opening import Serving
+from reasondistill.models.samplers.scripted import ScriptedSampler
 from reasondistill.records import Completion, Ending, Trace
 from reasondistill.runs.figures import DrawingFigures, TracesFigures
 from reasondistill.runs.samples import drawn_problems
@@ -334,6 +335,43 @@ def test_one_worker_three_and_three_with_a_kill_leave_the_same_traces(
         assert drawing_of(three).drawn_tokens < 1.5 * budget
 
 
+def test_a_worker_that_has_seen_nothing_holds_its_part_of_the_budget(tmp_path: Path) -> None:
+    """Its engine has room for 64 samples, of at most 12 tokens each."""
+    problems = write_problems(tmp_path / "1-problems", 60)
+    folder = tmp_path / "t"
+    traces = until(budget_tokens=600, max_tokens=12)
+    begun: list[str] = []
+
+    def noted(request: Request) -> str:
+        begun.append(request.id)
+        return text_of(request)
+
+    class Counted(ScriptedSampler):
+        """Remembers how many samples were begun before the first one ended."""
+
+        def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
+            for sampled in super().sample(requests):
+                held.append(len(begun))
+                yield sampled
+
+    held: list[int] = []
+    one = Serving(ONE_WORKER, lambda *_: Counted(noted, model="fake", at_once=64))
+    draw(traces, problems, folder, share=Share("open", of=3))
+    for number in range(3):
+        before = len(begun)
+        held.clear()
+        run_traces(traces, problems, folder, one, Session(share=Share("work", number, 3)))
+        if held:
+            assert held[0] - before <= 600 / 3 / 12
+    assert begun
+    shared_out, _ = draw(traces, problems, folder, share=Share("close", of=3))
+    alone, _ = draw(traces, problems, tmp_path / "one")
+    assert shared_out.output == alone.output
+    beyond = drawing_of(shared_out).beyond_budget
+    assert beyond == drawing_of(shared_out).drawn_tokens - 600
+    assert f"{beyond:,} of them beyond the budget" in drawing_of(shared_out).sentence
+
+
 def test_a_worker_that_never_came_is_said_and_the_next_attempt_draws_the_rest(
     tmp_path: Path,
 ) -> None:
@@ -463,6 +501,17 @@ def test_what_a_budget_would_take_from_others_is_refused_and_a_larger_one_is_not
     manifest, _ = draw(until(), problems, folder)
     assert set(more) <= set((folder / "traces.jsonl").read_bytes().splitlines())
     assert drawing_of(manifest).budget == 0
+
+
+def test_a_file_that_sets_n_can_be_tried_with_accepted() -> None:
+    path = Path(__file__).parents[2] / "pipelines" / "gsm8k_sft.toml"
+    plain = load_pipeline(path).traces
+    options = ["traces.n=none", "traces.accepted=2", "traces.candidates=8"]
+    tried = load_pipeline(path, options).traces
+    assert plain is not None and tried is not None
+    assert plain.accepted is None and (tried.accepted, tried.n) == (2, 8)
+    with pytest.raises(ConfigError, match="n: not beside accepted"):
+        load_pipeline(path, options[1:])
 
 
 def test_n_samples_each_do_not_become_fewer(tmp_path: Path) -> None:

@@ -36,10 +36,14 @@ def has_outcome(candidate: Candidate, examples: ExampleSettings) -> str | None:
 
 @example_filter(ExampleSettings)
 def has_an_end(candidate: Candidate, examples: ExampleSettings) -> str | None:
-    """A cut-off text: right so far, but it would teach to stop in the middle of a sentence."""
+    """A cut-off text: right so far, but it would teach to stop in the middle of a sentence; so
+    would reasoning that was ended at its budget (`cut_thinking`).
+    """
     was_cut = candidate.trace.completion.finish in ("length", "repetition")
     if was_cut and "truncated" not in examples.outcomes:
         return "cut off"
+    if candidate.trace.completion.thinking_is_cut and not examples.cut_thinking:
+        return "reasoning cut off"
     return None
 
 

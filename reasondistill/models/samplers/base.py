@@ -86,7 +86,8 @@ class SamplerBase:
     `max_model_len` bounds prompt and completion together (None: unknown). `should_stop` is asked
     often while sampling: when it is true, `sample` ends without waiting for what is in flight.
     `max_logprobs` is what requests may ask for, and `scores` says that completions will be scored:
-    an engine must know both when it starts. `shares` says that other workers draw from the same
+    `ends_thinking` that requests may have a thinking budget: an engine must know these when it
+    starts. `shares` says that other workers draw from the same
     stock: what waits in one engine's queue would be missed by another. `running` says what is in
     hand. `threads` are what an engine in this process computes with, None where it does so
     elsewhere.
@@ -100,6 +101,7 @@ class SamplerBase:
         self.should_stop: Callable[[], bool] = never
         self.max_logprobs = 0
         self.scores = False
+        self.ends_thinking = False
         self.shares = False
         self.running = Running()
         self.threads: int | None = None
@@ -150,12 +152,14 @@ def make_ready(
     *,
     max_logprobs: int = 0,
     scores: bool = False,
+    ends_thinking: bool = False,
     shares: bool = False,
 ) -> None:
     """Load the engine, and give it the function that says whether to stop."""
     if isinstance(sampler, SamplerBase):
         sampler.should_stop = should_stop
         sampler.max_logprobs, sampler.scores, sampler.shares = max_logprobs, scores, shares
+        sampler.ends_thinking = ends_thinking
         sampler.start()
 
 

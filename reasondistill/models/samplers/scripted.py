@@ -31,7 +31,7 @@ from reasondistill.models.samplers.requests import (
     problem_and_sample,
 )
 from reasondistill.records import Begun, Completion, Finish, Message, Problem, fingerprint
-from reasondistill.thinking import ReasoningFormat
+from reasondistill.thinking import ReasoningFormat, pairs_of, shape_of, split
 
 Script = Callable[[Request], str | Completion] | Mapping[str, Sequence[str]]
 
@@ -50,8 +50,8 @@ class ScriptedSampler(SamplerBase):
     cyclically).
 
     A text of more than `max_tokens` words is cut and finishes with `length`, one that goes round in
-    circles with `repetition`. A problem without a
-    text is a failed completion.
+    circles with `repetition`; reasoning of more than `thinking_budget` words is cut out of its
+    middle. A problem without a text is a failed completion.
 
     With `at_once` it writes so many samples beside each other, a word of each in turn, as an engine
     does. The ids of the words are their places in the script's text, which is the same however
@@ -157,6 +157,32 @@ def split_words(
     text: str, request: Request, prompt_tokens: int, reasoning: ReasoningFormat = "auto"
 ) -> Completion:
     """The completion that `text` makes when every word is a token."""
+    cut = _thinking_cut(text, request, reasoning)
+    completion = _split_whole(cut or text, request, prompt_tokens, reasoning)
+    if cut is not None and completion.think == "closed":
+        return completion.model_copy(update={"thinking_is_cut": True})
+    return completion
+
+
+def _thinking_cut(text: str, request: Request, reasoning: ReasoningFormat) -> str | None:
+    """The text with as much of its reasoning as the budget allows; None where that is all."""
+    budget = request.sampling.thinking_budget
+    if budget is None:
+        return None
+    opens = request.rendered.opens
+    parts = split(text, reasoning, opens=opens)
+    words = (parts.reasoning or "").split()
+    if parts.think != "closed" or len(words) <= budget:
+        return None
+    opener, closer = pairs_of(shape_of(text, opens=opens) or "think")[0]
+    if opens is not None:
+        opener = ""
+    return f"{opener}{' '.join(words[:budget])}{closer}{parts.answer}"
+
+
+def _split_whole(
+    text: str, request: Request, prompt_tokens: int, reasoning: ReasoningFormat
+) -> Completion:
     words = len(text.split())
     finish: Finish = "stop"
     most = request.sampling.max_tokens
@@ -241,6 +267,7 @@ SAMPLER = SamplerKind(
     identity=_identity,
     goes_on=True,
     stops_loops=True,
+    ends_thinking=True,
     reads_file=True,
     reads_problems=True,
 )

@@ -13,6 +13,9 @@ what is drawn behind them has a seed of its own. Text, tokens, stop strings and 
 the whole sample; so are its most likely tokens, for which the prompt is scored as well. Only loops
 are looked for anew: one that had begun ends some repeats later.
 
+Reasoning that uses up `thinking_budget` is closed by vLLM itself, which an engine must be started
+for: its tags are those of the tokenizer.
+
 `score` gives the log-probabilities of a completion's tokens and of the K most likely ones, in one
 pass over prompt and completion. vLLM holds the full logits of the tokens of a pass, tokens ×
 vocabulary × 4 bytes, two or three times over: of 2,048 tokens on a GPU (1.2 GiB each at 152k
@@ -26,6 +29,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -56,6 +60,7 @@ from reasondistill.models.samplers.vllm_engine import (
     nothing,
     prepare_environment,
     reason_of,
+    reasoning_config,
     sampling_params,
     scoring_params,
     seen_so_far,
@@ -67,6 +72,7 @@ from reasondistill.models.samplers.vllm_engine import (
     usable_dtype,
     with_seed,
 )
+from reasondistill.models.thinking_tokens import ThinkingTokens, thinking_tokens
 from reasondistill.models.tokenising import prepare_prompts, tokenise_prompt
 from reasondistill.models.weights import (
     hub_commit,
@@ -190,6 +196,7 @@ class VllmSampler(SamplerBase):
         self._known_params: dict[tuple[Sampling, int, int, int], Any] = {}
         self._in_flight: dict[str, _InFlight] = {}
         self._goes_on = False
+        self._thinking: ThinkingTokens | None = None
         self._told_clipped = False
         self._told_running = 0.0
 
@@ -212,6 +219,9 @@ class VllmSampler(SamplerBase):
         if self._llm is not None:
             return
         args: dict[str, Any] = self._args | {"max_logprobs": max(_MAX_LOGPROBS, self.max_logprobs)}
+        if self.ends_thinking:
+            self._thinking = thinking_tokens(self.tokenizer, self._reasoning, args["model"])
+            args |= reasoning_config(self._thinking)
         if self.scores and not is_cpu():
             args |= {"enable_chunked_prefill": True, "max_num_batched_tokens": _SCORED_TOKENS}
         uses_our_threads = computes_here(args)
@@ -224,20 +234,27 @@ class VllmSampler(SamplerBase):
             self.threads = threads_now()
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Sampled]:
+        coming = iter(requests)
+        if self._llm is None:
+            # Whoever has not started the engine has not said what is coming either.
+            first = list(islice(coming, 1))
+            self.ends_thinking |= any(one.sampling.thinking_budget is not None for one in first)
+            coming = chain(first, coming)
         self.start()
         if self.keep is not None and not self._goes_on:
             log.warning(
                 "%s: this vLLM does not show what is unfinished: none of it is kept", self.model
             )
         in_flight = self._in_flight = dict[str, _InFlight]()
-        waiting = iter(enumerate(requests))
+        waiting = enumerate(coming)
         try:
             while not self.should_stop():
                 yield from self._feed(waiting, in_flight)
                 if not in_flight:
                     return
                 for output in self._finished():
-                    yield _sampled(in_flight.pop(output.request_id), output, self._reasoning)
+                    one = in_flight.pop(output.request_id)
+                    yield self._marked(_sampled(one, output, self._reasoning), output)
                 self._tell_running(in_flight)
                 self.keep_unfinished(now=False)
         finally:
@@ -246,6 +263,20 @@ class VllmSampler(SamplerBase):
             if in_flight and self._llm is not None:
                 self._llm.llm_engine.abort_request(list(in_flight))
             self._in_flight = {}
+
+    def _marked(self, sampled: Sampled, output: Any) -> Sampled:
+        """The sample, which says where its reasoning was closed for it. One that ended by itself at
+        that very token cannot be told from it.
+        """
+        budget = sampled.request.sampling.thinking_budget
+        if budget is None or self._thinking is None or sampled.completion.finish == "error":
+            return sampled
+        prompt_ids = sampled.request.rendered.token_ids or ()
+        longest = self._thinking.longest(prompt_ids, output.outputs[0].token_ids)
+        if longest < budget:
+            return sampled
+        cut = sampled.completion.model_copy(update={"thinking_is_cut": True})
+        return replace(sampled, completion=cut)
 
     def unfinished(self) -> list[Begun]:
         begun: list[Begun] = []
@@ -276,6 +307,11 @@ class VllmSampler(SamplerBase):
             number, request = next(waiting, (0, None))
             if request is None:
                 return
+            if request.sampling.thinking_budget is not None and self._thinking is None:
+                raise StageError(
+                    f"{self.model}: the engine was started without a thinking budget; close it and "
+                    "open another one (make_ready(…, ends_thinking=True))."
+                )
             ids = list(request.rendered.token_ids or ())
             most = self._most_tokens(request, len(ids))
             request = self._begun_within(request, most)
@@ -298,14 +334,30 @@ class VllmSampler(SamplerBase):
 
     def _begun_within(self, request: Request, most: int) -> Request:
         """The request with what may be kept of its beginning: nothing in a vLLM that cannot go on,
-        and room for one token where the context has become so short that it was longer.
+        and room for one token where the context has become so short that it was longer, or where
+        the budget of thinking was just used up.
         """
         if request.begun is None:
             return request
         begun = None
         if self._goes_on and most > 1:
-            begun = request.begun.cut(most - 1)
+            begun = self._with_thinking_left(request, request.begun.cut(most - 1))
         return replace(request, begun=begun)
+
+    def _with_thinking_left(self, request: Request, begun: Begun) -> Begun | None:
+        """What was begun, without its last token where it is the last of the thinking budget: vLLM
+        0.32 closes a block twice that is full when it begins (seen on a CPU).
+        """
+        budget = request.sampling.thinking_budget
+        if budget is None or self._thinking is None:
+            return begun
+        ids = [*(request.rendered.token_ids or ()), *begun.token_ids]
+        beyond = self._thinking.open_count(ids) - (budget - 1)
+        if beyond <= 0:
+            return begun
+        if beyond >= len(begun.token_ids):
+            return None
+        return begun.cut(len(begun.token_ids) - beyond)
 
     def _tell_running(self, in_flight: Mapping[str, _InFlight]) -> None:
         """Once a second: what is in the engine, and how many tokens it has written of that now."""
@@ -494,6 +546,7 @@ SAMPLER = SamplerKind(
     gives_logprobs=True,
     goes_on=True,
     stops_loops=True,
+    ends_thinking=True,
     is_engine=True,
     answers_anything=True,
     package="vllm",

@@ -20,6 +20,7 @@ from typing import Any
 
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.imports import no_collections
+from reasondistill.models.thinking_tokens import ThinkingTokens
 from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import count_parameters, has_cpu_bf16, model_folder
 from reasondistill.records import LoopRule, Sampling
@@ -51,6 +52,7 @@ def sampling_params(
             max_tokens=max_tokens,
             stop=list(sampling.stop),
             **_loop_detection(sampling.loops),
+            **_thinking_budget(sampling.thinking_budget),
             logprobs=logprobs or None,
             prompt_logprobs=prompt_logprobs or None,
             flat_logprobs=bool(logprobs),
@@ -81,6 +83,28 @@ def _loop_detection(loops: LoopRule | None) -> dict[str, Any]:
         max_pattern_size=loops.window, min_pattern_size=loops.shortest, min_count=loops.repeats
     )
     return {"repetition_detection": detection}
+
+
+def _thinking_budget(budget: int | None) -> dict[str, Any]:
+    """What vLLM is told of a budget of thinking, which older versions have no word for."""
+    if budget is None:
+        return {}
+    return {"thinking_token_budget": budget}
+
+
+def reasoning_config(thinking: ThinkingTokens) -> dict[str, Any]:
+    """How an engine is started that closes reasoning of these tokens when its budget is used up.
+    Raises ConfigError where vLLM is too old for that.
+    """
+    try:
+        from vllm.config.reasoning import ReasoningConfig
+    except ImportError:
+        raise ConfigError(
+            "thinking_budget: this vLLM has none (0.32 does); leave it out, or install another "
+            "version."
+        ) from None
+    config = ReasoningConfig(reasoning_start_str=thinking.opener, reasoning_end_str=thinking.closer)
+    return {"reasoning_config": config}
 
 
 def with_seed(params: Any, seed: int) -> Any:

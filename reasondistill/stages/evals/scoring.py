@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasondistill import statistics
-from reasondistill.curation.difficulty import pass_rate
+from reasondistill.curation.difficulty import band_of, pass_rate
 from reasondistill.records import OUTCOMES, Outcome, Problem, Score
 from reasondistill.stages.evals.outcomes import Sheet
 from reasondistill.stages.evals.votes import majority_rates
@@ -81,9 +81,8 @@ def score_parts(
         yield _score(sheet, "pass@1", point.accuracy, f"tokens: {point.budget}")
 
 
-# How often a model solved a problem, in percent of its decided samples: the parts of a benchmark
-# and their upper ends.
-_DIFFICULTIES = {"0 %": 0.0, "to 50 %": 0.5, "to 99 %": 1 - 1e-9, "100 %": 1.0}
+# The bands of difficulty as scores name them, in percent of a model's decided samples.
+_DIFFICULTIES = {"never": "0 %", "seldom": "to 50 %", "mostly": "to 99 %", "always": "100 %"}
 
 
 def score_by_difficulty(sheet: Sheet, of: Sheet) -> Iterator[Score]:
@@ -93,13 +92,12 @@ def score_by_difficulty(sheet: Sheet, of: Sheet) -> Iterator[Score]:
     Problems of which none of its samples was decided are in no part; nor is anything where all are
     in one.
     """
-    parts: dict[str, set[str]] = {name: set() for name in _DIFFICULTIES}
+    parts: dict[str, set[str]] = {name: set() for name in _DIFFICULTIES.values()}
     for problem, outcomes in zip(of.problems, of.outcomes, strict=True):
         asked = (outcome for outcome in outcomes.elements() if outcome in OUTCOMES)
         rate = pass_rate(cast("Iterator[Outcome]", asked))
         if rate is not None:
-            part = next(name for name, most in _DIFFICULTIES.items() if rate <= most)
-            parts[part].add(problem)
+            parts[_DIFFICULTIES[band_of(rate)]].add(problem)
     there = {name: sheet.rows(members.__contains__) for name, members in parts.items()}
     scored = {name: correct for name, correct in there.items() if len(correct)}
     if len(scored) < 2:

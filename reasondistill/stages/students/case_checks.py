@@ -241,7 +241,7 @@ def teacher_has_the_same_tokens(case: StudentCase) -> Found | None:
 )
 def teacher_ends_as_the_student(case: StudentCase) -> Iterator[Fault]:
     """The token with which a teacher ends its turns ends the student's texts: it learns the
-    teacher's distributions there too.
+    teacher's distributions there too. A student of stored ones could use none of its rows.
     """
     teacher, tokenizer = case.teacher_tokenizer, case.tokenizer
     if tokenizer is None or teacher is None or case.teacher is None:
@@ -251,12 +251,14 @@ def teacher_ends_as_the_student(case: StudentCase) -> Iterator[Fault]:
         return  # `match_tokens` gives such ends to each other
     if tokenizer.convert_tokens_to_ids(end) in _ends_of(case):
         return
+    harm = "no stored trace is a text of the student's, and none could be trained on"
+    if case.learns_live:
+        harm = "it would learn from the teacher to go on there, and write endless texts"
     fault = ConfigError(
         f"{case.whose}: its teacher {case.teacher.model} ends a turn with {end!r}, and the "
-        f"student's texts end with {tokenizer.eos_token!r}: it would learn from the teacher to go "
-        "on there, and write endless texts."
+        f"student's texts end with {tokenizer.eos_token!r}: {harm}."
     )
-    yield Fault(fault, text_setting(f"{case.key}.eos_token", end), stops=False)
+    yield Fault(fault, text_setting(f"{case.key}.eos_token", end), stops=not case.learns_live)
 
 
 # ---- the machine ---------------------------------------------------------------------------------

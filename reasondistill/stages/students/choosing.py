@@ -17,6 +17,7 @@ from pathlib import Path
 
 from reasondistill.config import StudentExamples
 from reasondistill.curation.difficulty import pass_rate
+from reasondistill.curation.mixing import UNNAMED, UNTAGGED
 from reasondistill.errors import StageError
 from reasondistill.hashing import stable_share
 from reasondistill.models.samplers import problem_and_sample
@@ -139,7 +140,7 @@ class KnownFacts:
         source = tag = None
         origin = self._origins.get(example.problem_id)
         if origin is not None:
-            source, tag = origin.source or origin.dataset, origin.tag
+            source, tag = origin.source or origin.dataset, origin.tag or UNTAGGED
         teacher, temperature = self._traces.get(example.trace_id or example.id, (None, None))
         return Facts(source, tag, teacher, temperature, self._rates.get(example.problem_id))
 
@@ -150,7 +151,7 @@ def _of_trace(trace: Trace) -> tuple[str | None, float | None]:
     if trace.sampling is not None:
         temperature = trace.sampling.temperature
     if trace.published is not None:
-        return trace.published.teacher, temperature
+        return trace.published.teacher or UNNAMED, temperature
     return trace.model.partition("@")[0], temperature
 
 

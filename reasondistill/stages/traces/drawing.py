@@ -95,6 +95,7 @@ def work_on(
                     lambda: _ends(job, unfinished),
                     max_logprobs=k,
                     scores=bool(work.unscored) or _scores_what_was_begun(work, unfinished, k),
+                    ends_thinking=job.traces.thinking_budget is not None,
                     shares=claimed is not None,
                 )
             if work.samples:
@@ -236,6 +237,13 @@ def _draw_in_rounds(
         drawing.draw(_noted(claimed, mine), work.missing)
     while not drawing.job.takes_no_more:
         missing = ledger.plan(mine).missing
+        if not missing and claimed is not None:
+            # What has come says how many others may be begun.
+            before = len(mine)
+            drawing.draw(_noted(claimed, mine), work.missing)
+            if len(mine) == before:
+                return
+            continue
         if not missing:
             return
         if missing == asked:

@@ -80,6 +80,10 @@ def _trimmed(job: TraceJob) -> TracesFigures:
             "`reasondistill resume` draws them."
         )
     drawing = trimming.trim(job.folder, plan.endings, job.traces.n)
+    budget = job.traces.budget_tokens
+    if budget is not None:
+        beyond = max(0, drawing.drawn_tokens - budget)
+        drawing = drawing.model_copy(update={"beyond_budget": beyond})
     log.info("%s: %s", job.folder, drawing.sentence)
     return TracesFigures(drawing=drawing)
 

@@ -143,6 +143,14 @@ class Ledger:
         mean = self._seen_tokens / max(1, self._seen)
         return self._places[problem_id] * self.rule.first * mean < self.rule.budget_tokens
 
+    def may_hold(self, samples: int, workers: int) -> bool:
+        """Whether one of so many workers may have so many samples in hand. While it has seen none
+        it knows of no tokens: it holds what its part of the budget pays for if each takes the most.
+        """
+        if self.rule.budget_tokens is None or self._seen:
+            return True
+        return samples * self._most_tokens * workers <= self.rule.budget_tokens
+
     def _plan(self, rule: Rule, mine: Container[str] | None) -> Plan:
         self._grade()
         return plan_rounds(

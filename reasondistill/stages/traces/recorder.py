@@ -61,6 +61,7 @@ class SamplingProgress(Progress):
         suffix = uuid.uuid4().hex[:6]  # many workers may begin at once
         self._session = f"{time.time():.3f}-{suffix}"
         self.drawn = self.tokens = self.truncated = self.looped = self.errors = self.absent = 0
+        self.cut_thinking = 0
         self.kept = Kept()
         # Those of its tokens that this session has drawn.
         self.drawn_of_kept = 0
@@ -80,6 +81,7 @@ class SamplingProgress(Progress):
             self._ended_tokens += trace.completion.tokens
             self.truncated += trace.completion.finish == "length"
             self.looped += trace.completion.finish == "repetition"
+            self.cut_thinking += trace.completion.thinking_is_cut
             self.absent += trace.completion.is_absent
             self.errors += trace.completion.finish == "error" and not trace.completion.is_absent
 
@@ -122,6 +124,8 @@ class SamplingProgress(Progress):
             details.append(f"{percent:.1f} % truncated")
         if self.looped:
             details.append(f"{100 * self.looped / whole:.1f} % in circles")
+        if self.cut_thinking:
+            details.append(f"{100 * self.cut_thinking / whole:.1f} % at the thinking budget")
         if self.errors:
             details.append(f"{self.errors:,} failed")
         if self.absent:

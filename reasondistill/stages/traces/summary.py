@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Tally:
     truncated: int = 0
     looped: int = 0
     looped_tokens: int = 0
+    cut_thinking: int = 0
     estimated: int = 0
     masked: int = 0
     continued: int = 0
@@ -83,6 +85,7 @@ class Tally:
         if completion["finish"] == "repetition":
             self.looped += 1
             self.looped_tokens += completion["tokens"]
+        self.cut_thinking += completion.get("thinking_is_cut", False)
         self.estimated += completion.get("is_estimated", False)
         self.masked += completion.get("is_masked", False)
         self.continued += bool(completion.get("continued_at"))
@@ -133,12 +136,22 @@ _FAILED = b'"finish":"error"'
 _SETTLED = (b'"fault":"input"', b'"fault":"absent"')
 
 
-def count_settled(path: Path) -> int:
-    """The traces of a file that the service did not lose, without parsing them."""
+# The number of a sample, at the end of the id with which its line begins.
+_SAMPLE = re.compile(rb'\{"id":"(?:[^"\\]|\\.)*:(\d{1,7})"')
+
+
+def count_settled(path: Path, n: int) -> int:
+    """The traces of a file that the service did not lose, of the first `n` samples of each problem,
+    without parsing them.
+    """
+    count = 0
     with open(path, "rb", opener=regular) as file:
-        return sum(
-            1 for line in file if _FAILED not in line or any(map(line.__contains__, _SETTLED))
-        )
+        for line in file:
+            named = _SAMPLE.match(line)
+            is_beyond = named is not None and int(named[1]) >= n
+            is_lost = _FAILED in line and not any(map(line.__contains__, _SETTLED))
+            count += not is_beyond and not is_lost
+    return count
 
 
 def content(path: Path) -> str:
@@ -230,6 +243,8 @@ def figures(folder: Path, sums: Tally) -> TracesFigures:
     if sums.looped:
         loops = TracesFigures(looped=sums.looped, looped_tokens=sums.looped_tokens)
         figures = figures.joined(loops)
+    if sums.cut_thinking:
+        figures = figures.joined(TracesFigures(cut_thinking=sums.cut_thinking))
     if sums.continued:
         figures = figures.joined(TracesFigures(continued=sums.continued))
     if sums.masked:

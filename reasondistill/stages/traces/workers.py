@@ -7,9 +7,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from reasondistill.errors import StageError
@@ -98,9 +97,9 @@ def fill(job: TraceJob, number: int) -> Manifest:
         claimed = _claimed(work, worker)
         if job.ledger is not None:
             claimed = _within_budget(claimed, job.ledger)
-        first = next(claimed, None)
-        if first is not None:
-            work_on(part, work, finished=finished, claimed=chain([first], claimed))
+        waves = Waves(claimed, work.missing, job.ledger, part.workers)
+        if waves.are_left:
+            work_on(part, work, finished=finished, claimed=waves)
         part.check_stop()
     return require_open(job.folder, None)
 
@@ -113,6 +112,45 @@ def _claimed(work: ModelWork, worker: Worker) -> Iterator[Problem]:
         for problem in work.hand[chunk * size : (chunk + 1) * size]:
             if problem.id in work.missing:
                 yield problem
+
+
+class Waves:
+    """The problems that a worker claims, for one engine. To go through them is to take a wave: all
+    that are left, or, while the worker has seen no sample, those that it may hold until then, and
+    one at least.
+    """
+
+    def __init__(
+        self,
+        claimed: Iterator[Problem],
+        missing: Mapping[str, Sequence[int]],
+        ledger: Ledger | None,
+        workers: int,
+    ) -> None:
+        self._claimed, self._missing = claimed, missing
+        self._ledger, self._workers = ledger, workers
+        self._next = next(claimed, None)
+
+    @property
+    def are_left(self) -> bool:
+        """Whether there is another wave."""
+        return self._next is not None
+
+    def __iter__(self) -> Iterator[Problem]:
+        held = 0
+        while self._next is not None:
+            problem = self._next
+            held += len(self._missing[problem.id])
+            is_first = held == len(self._missing[problem.id])
+            if not is_first and not self._may_hold(held):
+                return
+            # Another problem is claimed when it is asked for, not before.
+            self._next = None
+            yield problem
+            self._next = next(self._claimed, None)
+
+    def _may_hold(self, samples: int) -> bool:
+        return self._ledger is None or self._ledger.may_hold(samples, self._workers)
 
 
 def _within_budget(claimed: Iterator[Problem], ledger: Ledger) -> Iterator[Problem]:

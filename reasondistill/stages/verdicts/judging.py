@@ -199,7 +199,8 @@ def ask_judge(
     if not requests:
         return
     with replies.loading():
-        make_ready(sampler, replies.should_stop)
+        ends_thinking = judge.judge.thinking_budget is not None
+        make_ready(sampler, replies.should_stop, ends_thinking=ends_thinking)
     outcomes: Counter[str] = Counter()
     last_report = time.monotonic()
     for sampled in sampler.sample(requests):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from reasondistill.errors import ConfigError, StageError
+from reasondistill.foreign_text import shown_line
 from reasondistill.methods.step import StoredTokens
 from reasondistill.methods.texts import IGNORE
 from reasondistill.models.tokenising import tokenise_text
@@ -83,6 +84,10 @@ class StoredTopK:
         answer = row.input_ids[row.prompt_length :]
         written, _ = self._of_student(self.reader.read(row.trace_id, 1).token_ids)
         if self._text(written) != self._text(answer):
+            if self._text(written[:-1]) == self._text(answer):
+                end = shown_line(self._tokenizer.decode(written[-1:], skip_special_tokens=False))
+                ours = shown_line(str(self._tokenizer.eos_token))
+                return f"the teacher ends with {end}, the student's texts with {ours} (eos_token)"
             # One prompt opens the think block and the other leaves it to the answer, or stop
             # strings were cut off.
             return "written after another kind of prompt than the student's"
