@@ -61,8 +61,8 @@ LATE = {
         "models/samplers/openai": "sampler connection",
         "models/scores": "measuring",
         "stages/students": "adapters bases checkpoint_selection collators finite heads held_out "
-        "hidden int8 isolation optimizers progress reloading rows saving shrinking sorted_trainer "
-        "trainer_settings training wanting weighing",
+        "hidden int8 isolation merging optimizers progress reloading rows saving shrinking "
+        "sorted_trainer trainer_settings training wanting weighing",
         "stages/students/distilling": "batches rollouts stored teacher teaching trainer",
         "losses": "classic fused heads policy shared_tokens teachers",
     }.items()

@@ -98,12 +98,17 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*=.")
     "--benchmarks aime24 --n 64 --settings deepseek-r1 --against base\n\n"
     "  reasondistill eval runs/demo/5-students/distilled/model --benchmarks "
     "gsm_symbolic_12 --prompts question,think\n\n"
+    "  reasondistill eval mine=out/lora base=Qwen/Qwen2.5-0.5B-Instruct --base "
+    "Qwen/Qwen2.5-0.5B-Instruct -b gsm8k --against base\n\n"
     "  reasondistill eval runs/demo/5-students/distilled/model --benchmarks "
     "gsm_symbolic_12 --name scores --json",
 )
 def eval_command(
     models: Annotated[
-        list[str], typer.Argument(help="Hub ids or folders: MODEL, NAME=MODEL, MODEL@REVISION.")
+        list[str],
+        typer.Argument(
+            help="Hub ids or folders, of LoRA adapters too: MODEL, NAME=MODEL, MODEL@REVISION."
+        ),
     ],
     benchmarks: Annotated[
         str,
@@ -113,6 +118,13 @@ def eval_command(
             help="Names or files, with commas between them: see `list benchmarks`.",
         ),
     ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="What LoRA adapters among the models were trained on, where it is not what they "
+            "say: a folder, a hub id or ID@REVISION."
+        ),
+    ] = None,
     n: Annotated[str, typer.Option(help="Samples per problem, or `recommended`.")] = "recommended",
     prompt: Annotated[
         str | None,
@@ -181,7 +193,9 @@ def eval_command(
             "temperature": temperature,
             "max_tokens": max_tokens,
             "limit": limit,
-            "models": [parse_model(model) | {"sampler": sampler} for model in models],
+            "models": with_base(
+                [parse_model(model) | {"sampler": sampler} for model in models], base
+            ),
             "against": [],
         }
         if against:
@@ -248,6 +262,24 @@ def parse_model(text: str) -> dict[str, str]:
             label = telling[-1]
         label = label.removeprefix("shipped:")
     return values | {"name": label}
+
+
+def with_base(models: list[dict[str, str]], base: str | None) -> list[dict[str, str]]:
+    """The models, those among them that are LoRA adapters in folders with this base; hub ids too
+    where no folder is one. Raises ConfigError where there is none of either.
+    """
+    from reasondistill.models.adapters import is_local_adapter
+    from reasondistill.models.weights import is_hub_id, named_folder
+
+    if base is None:
+        return models
+    adapters = [model["model"] for model in models if is_local_adapter(model["model"])]
+    if not adapters:
+        absent = [m["model"] for m in models if not named_folder(m["model"]).exists()]
+        adapters = [name for name in absent if is_hub_id(name)]
+    if not adapters:
+        raise ConfigError(f"--base {base}: none of the models is a LoRA adapter.")
+    return [m | ({"base": base} if m["model"] in adapters else {}) for m in models]
 
 
 def names_in(text: str) -> list[str]:

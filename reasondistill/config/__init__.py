@@ -62,6 +62,7 @@ from reasondistill.config.sources import (
     ProblemMixture,
     ProblemSource,
     Rule,
+    UngradedAnswers,
 )
 from reasondistill.config.stored import StoredSettings
 from reasondistill.config.students import (
@@ -96,6 +97,7 @@ __all__ = [
     "EnvironmentSettings",
     "EvalModel",
     "Erratum",
+    "UngradedAnswers",
     "EvalSettings",
     "ExampleSettings",
     "GradeSettings",

@@ -187,6 +187,10 @@ class ModelSettings(Section):
     """The branch, tag or commit of a hub id; without one the newest, which is recorded.
     Example: "main"
     """
+    base: str | None = Field(default=None, exclude_if=_is_none)
+    """Where `model` is a LoRA adapter: what it was trained on, a folder, a hub id or
+    ID@REVISION; without it what the adapter itself names. Example: "Qwen/Qwen2.5-0.5B"
+    """
     sampler: SamplerName = DEFAULT_SAMPLER
     """Who samples: `vllm`, `openai` (a server), `stored` (published traces), `reference` (the
     problems' solutions), `scripted` (a file, for dry runs), or one of your own as

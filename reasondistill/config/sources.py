@@ -468,6 +468,19 @@ class Erratum(Section):
         return self
 
 
+class UngradedAnswers(Section):
+    """Gold answers that rules cannot grade rightly, whatever a model writes: `[[set_aside]]` of a
+    benchmark. Their problems are set aside, by this reason, after `rows` and `content` were checked
+    and the errata applied; a judge is not asked about them either.
+    """
+
+    answer: Annotated[str, Field(min_length=1)]
+    """A pattern of RE2 that is looked for anywhere in the gold answer. Example: "such that"
+    """
+    reason: Annotated[str, Field(min_length=1, max_length=80)]
+    """What such an answer is; the log, the manifest and `set_aside.jsonl` say it."""
+
+
 class Benchmark(Section):
     """A benchmark: a file of eval/benchmarks.
 
@@ -498,6 +511,8 @@ class Benchmark(Section):
     """The hash of its rows, checked whenever they are read."""
     errata: tuple[Erratum, ...] = ()
     """Corrections of published gold answers, a table each."""
+    set_aside: tuple[UngradedAnswers, ...] = Field(default=(), exclude_if=lambda rules: not rules)
+    """Forms of gold answers that rules cannot grade, a table each."""
     problems: ProblemSource
     """Where its rows come from; the same section that a pipeline file has."""
 

@@ -1,9 +1,9 @@
 """Checks of a benchmark before it is measured: the rows, texts and gold answers must be those of
-its file; and its errata.
+its file; its errata, and answers that nobody can grade by rules.
 
     entries = list(read_entries(...))
     content = check_content(benchmark, entries)
-    entries = list(apply_errata(benchmark, entries))
+    entries = list(set_ungraded_aside(benchmark, apply_errata(benchmark, entries)))
     check_answer_kind(benchmark, entries)
 
 Nothing here reads or writes files.
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reasondistill.config import AnswerKind, Benchmark, Erratum
+from reasondistill.curation.filter_rules import linear_search
 from reasondistill.errors import ConfigError, DataError
 from reasondistill.hashing import stable_digest
 from reasondistill.records import Problem, SetAside
@@ -154,6 +155,33 @@ def errata_identity(benchmark: Benchmark) -> list[Mapping[str, Any]]:
         erratum.model_dump(include={"id", "answer", "drop"})
         for erratum in sorted(benchmark.errata, key=lambda e: e.id)
     ]
+
+
+def set_ungraded_aside(
+    benchmark: Benchmark, entries: Iterable[Problem | SetAside]
+) -> Iterator[Problem | SetAside]:
+    """The entries; those whose gold answers have a form that the benchmark says nobody can grade by
+    rules are set aside, by its reason. Raises ConfigError for a pattern that RE2 does not read.
+    """
+    rules = [
+        (rule.reason, linear_search(f"benchmark {benchmark.name}: set_aside.answer", rule.answer))
+        for rule in benchmark.set_aside
+    ]
+    for entry in entries:
+        reason = None
+        if isinstance(entry, Problem):
+            reason = next((reason for reason, holds in rules if holds(entry.answer)), None)
+        if reason is None:
+            yield entry
+        else:
+            yield SetAside(
+                id=entry.id, reason=reason, detail=f"gold {entry.answer[:150]}", origin=entry.origin
+            )
+
+
+def ungraded_identity(benchmark: Benchmark) -> list[list[str]]:
+    """The rules as far as they change the problems."""
+    return [[rule.answer, rule.reason] for rule in benchmark.set_aside]
 
 
 # ---- kinds of answers ----------------------------------------------------------------------------

@@ -43,6 +43,7 @@ from reasondistill.forecast.on_paper import (
 )
 from reasondistill.forecast.training_cost import is_alike, root_shape, start_of
 from reasondistill.models import topk
+from reasondistill.models.adapters import config_source
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.shapes import ModelShape, shape_of
 from reasondistill.pipeline.measured import (
@@ -161,7 +162,8 @@ def shape_of_model(context: Context, model: ModelSettings) -> ModelShape | None:
     """The shape of a model that vLLM serves, where the forecast stands on it."""
     if context.paper is None:
         return None
-    return shape_of(located(model).model, model.revision)
+    source = config_source(located(model))
+    return shape_of(source.model, source.revision)
 
 
 def with_paper(

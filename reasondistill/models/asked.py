@@ -13,6 +13,7 @@ from typing import Any
 from reasondistill.checks import Advice, Fault, check, setting, text_setting
 from reasondistill.config import ModelSettings
 from reasondistill.errors import ConfigError
+from reasondistill.models.adapters import config_source, tokenizer_source
 from reasondistill.models.at_hand import (
     config_of,
     generation_ends,
@@ -54,14 +55,16 @@ class AskedModel:
     @cached_property
     def is_here(self) -> bool:
         """Whether anything can be said of it."""
-        return is_at_hand(self.model.model, self.model.revision)
+        source = tokenizer_source(self.model)
+        return is_at_hand(source.model, source.revision)
 
     @cached_property
     def tokenizer(self) -> Any:
         """Its tokenizer, or None."""
         if not self.is_here:
             return None
-        return loaded_tokenizer(self.model.model, partial(tokenizer_of, self.model))
+        source = tokenizer_source(self.model)
+        return loaded_tokenizer(source.model, partial(tokenizer_of, source))
 
     @cached_property
     def context(self) -> int | None:
@@ -69,7 +72,8 @@ class AskedModel:
         config = None
         if self.is_here:
             own_code = self.model.trust_remote_code
-            config = config_of(self.model.model, self.model.revision, trust_remote_code=own_code)
+            source = config_source(self.model)
+            config = config_of(source.model, source.revision, trust_remote_code=own_code)
         limits = [self.max_model_len]
         if config is not None:
             limits.append(context_of(config))
@@ -122,7 +126,8 @@ def turns_end_where_sampling_does(asked: AskedModel) -> Iterator[Fault]:
         return
     if end in asked.stop:
         return
-    ends = {*generation_ends(asked.model.model, asked.model.revision), tokenizer.eos_token_id}
+    source = config_source(asked.model)
+    ends = {*generation_ends(source.model, source.revision), tokenizer.eos_token_id}
     if tokenizer.convert_tokens_to_ids(end) in ends:
         return
     ends.discard(None)

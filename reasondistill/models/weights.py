@@ -51,10 +51,11 @@ _CONTENT = (
 )
 # Models that are folders although they could be hub ids, and were named.
 _named: set[str] = set()
-_ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # Of a model's name or path.
-_LONGEST_NAME = 4_096
-_ADAPTER_WEIGHTS = {"adapter_model.safetensors", "adapter_model.bin"}
+LONGEST_NAME = 4_096
+_OF_ADAPTERS = {ADAPTER_WEIGHTS, "adapter_model.bin"}
 # Of larger files this many blocks, evenly spread, and the size stand for the whole: other weights
 # differ nearly everywhere.
 _WHOLE_BYTES, _BLOCKS, _BLOCK_BYTES = 64 << 20, 256, 64 << 10
@@ -111,8 +112,8 @@ def model_folder(model: str) -> Path | None:
     if is_like_an_id and model not in _named:
         _named.add(model)
         log.info("model %s: the folder %s, not the hub's model of this name", model, path.resolve())
-    if _is_adapter_alone(path):
-        raise _adapter_alone(model, path)
+    if is_adapter_alone(path):
+        raise adapter_alone(model, path)
     if not (path / "config.json").is_file():
         raise ConfigError(
             f"model {model}: has no config.json, so it is not a Hugging Face model folder."
@@ -125,8 +126,8 @@ def model_folder(model: str) -> Path | None:
         )
     if not any(path.glob("*.safetensors")):
         raise pickled(model)
-    if (path / _ADAPTER_CONFIG).exists():
-        raise _adapter_beside(model, str(path / _ADAPTER_CONFIG))
+    if (path / ADAPTER_CONFIG).exists():
+        raise _adapter_beside(model, str(path / ADAPTER_CONFIG))
     require_sound(path)
     return path
 
@@ -150,8 +151,8 @@ def require_sound_snapshot(model: str, revision: str | None = None) -> None:
     """
     import huggingface_hub
 
-    if _ADAPTER_CONFIG in hub_files(model, revision):
-        raise _adapter_beside(model, f"its {_ADAPTER_CONFIG}")
+    if ADAPTER_CONFIG in hub_files(model, revision):
+        raise _adapter_beside(model, f"its {ADAPTER_CONFIG}")
     cached = huggingface_hub.try_to_load_from_cache(model, "config.json", revision=revision)
     if isinstance(cached, str):
         require_sound_weights(Path(cached).parent)
@@ -196,12 +197,12 @@ def only_safetensors(model: str) -> Generator[None]:
         raise pickled(model) from error
 
 
-def _is_adapter_alone(path: Path) -> bool:
+def is_adapter_alone(path: Path) -> bool:
     """Whether a folder holds what LoRA has learnt and no model to which it belongs."""
-    if not (path / _ADAPTER_CONFIG).is_file():
+    if not (path / ADAPTER_CONFIG).is_file():
         return False
     weights = {file.name for file in files_like(path, _WEIGHTS)}
-    is_model = (path / "config.json").is_file() and bool(weights - _ADAPTER_WEIGHTS)
+    is_model = (path / "config.json").is_file() and bool(weights - _OF_ADAPTERS)
     return not is_model
 
 
@@ -214,19 +215,19 @@ def _adapter_beside(model: str, file: str) -> ConfigError:
     )
 
 
-def _adapter_alone(model: str, path: Path) -> ConfigError:
+def adapter_alone(model: str, path: Path) -> ConfigError:
     """What to raise for an adapter: whose it is, and how to make a model of both."""
     base = "BASE"
     try:
-        adapter = foreign_json.loads(read_text(path / _ADAPTER_CONFIG))
+        adapter = foreign_json.loads(read_text(path / ADAPTER_CONFIG))
         named: Any = adapter["base_model_name_or_path"]
     except (ValueError, KeyError, TypeError):
         named = None
-    if isinstance(named, str) and len(named) <= _LONGEST_NAME:
+    if isinstance(named, str) and len(named) <= LONGEST_NAME:
         base = named
     fault = (
-        f"model {model}: a LoRA adapter of {base}, not a model; it is served and measured "
-        "merged with its base."
+        f"model {model}: a LoRA adapter of {base}, not a model. Where models are asked (eval, "
+        "[[evals.models]], teachers, a judge) it is merged with its base; here it is not."
     )
     merged = path.parent / layout.MODEL
     if (merged / "config.json").is_file() and path.name == layout.ADAPTER:
@@ -411,7 +412,10 @@ def made_for(model: str) -> str | None:
     """The name of the prompt that a student's model folder was trained with; None where the folder
     does not have it.
     """
-    path = (model_folder(model) or Path(model)) / layout.OWN_FACTS
+    folder = named_folder(model)
+    if not is_adapter_alone(folder):
+        folder = model_folder(model) or Path(model)
+    path = folder / layout.OWN_FACTS
     if not path.is_file():
         return None
     try:

@@ -48,6 +48,7 @@ from reasondistill.config.sources import (
     MixedSource,
     ProblemMixture,
     ProblemSource,
+    UngradedAnswers,
 )
 from reasondistill.config.stored import StoredSettings
 from reasondistill.config.students import (
@@ -220,6 +221,7 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
     ModelSettings: {
         "model": _read("a folder or file, or a hub's id"),
         "revision": _harmless("asked of the hub"),
+        "base": _read("a folder, or a hub's id"),
         "sampler": _shown_where("a module that is imported", lambda value: ":" in str(value)),
         "template_options": _harmless("variables of a chat template"),
         "request": _shown("fields of each request: tools and servers that the server is to call"),
@@ -316,6 +318,10 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         **dict.fromkeys(("name", "about", "licence", "paper", "url"), _harmless("shown to people")),
         "prompt": _harmless("letters, digits and . _ -"),
         "content": _harmless("compared with the rows"),
+    },
+    UngradedAnswers: {
+        "answer": _harmless("a pattern, matched in linear time"),
+        "reason": _harmless("shown to people"),
     },
     Erratum: {
         **dict.fromkeys(("id", "question_starts"), _harmless("compared with the rows")),

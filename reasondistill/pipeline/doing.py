@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from reasondistill.config import StudentSettings, TraceSettings, VerdictSettings
 from reasondistill.pipeline.measured import scoring_model, teacher_of
+from reasondistill.pipeline.merging import merging_opener
 from reasondistill.pipeline.runs import (
     Run,
     Task,
@@ -106,7 +107,7 @@ def do_traces(run: Run, task: Task, stop: StopSignal) -> Manifest:
         trace_settings(run),
         run.stage("problems"),
         run.stage("traces"),
-        Serving(run.cluster),
+        Serving(run.cluster, merging_opener(stop)),
         Session(share=task.share, stop=stop, keep_old=run.keep_old, heal=may_heal(run)),
         verdicts=run.pipeline.verdicts,
     )
@@ -139,7 +140,7 @@ def do_verdicts(run: Run, task: Task, stop: StopSignal) -> Manifest:
         run.stage("problems"),
         run.stage("traces"),
         run.stage("verdicts"),
-        Serving(run.cluster),
+        Serving(run.cluster, merging_opener(stop)),
         Session(share=task.share, stop=stop, keep_old=run.keep_old, heal=may_heal(run)),
         failures_allowed=allowed,
     )
@@ -296,7 +297,7 @@ def do_evals(run: Run, task: Task, stop: StopSignal) -> Manifest | None:
             problems_folder,
             traces_folder,
             folder,
-            Serving(run.cluster),
+            Serving(run.cluster, merging_opener(stop)),
             Session(stop=stop, keep_old=run.keep_old),
             failures_allowed=run.pipeline.evals.failures_allowed,
         )

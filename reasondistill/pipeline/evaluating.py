@@ -17,12 +17,18 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from reasondistill.config import Benchmark, TraceSettings
+from reasondistill.config import Benchmark, SampledModel, TraceSettings
 from reasondistill.grading import GradingPool
+from reasondistill.models.adapters import adapter_of
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers import make_ready
 from reasondistill.models.samplers.opening import Serving, kept_open
-from reasondistill.models.weights import count_parameters, named_folder, weight_bytes
+from reasondistill.models.weights import (
+    count_parameters,
+    is_adapter_alone,
+    named_folder,
+    weight_bytes,
+)
 from reasondistill.pipeline import latency
 from reasondistill.pipeline.measured import (
     Measured,
@@ -36,6 +42,7 @@ from reasondistill.pipeline.measured import (
     step_benchmarks,
     untouched_base,
 )
+from reasondistill.pipeline.merging import merging_opener
 from reasondistill.pipeline.runs import Run, benchmarks, with_environment
 from reasondistill.records import STEP, VARIANT, MeasuredModel, Problem
 from reasondistill.runs.layout import CellFolder
@@ -140,7 +147,7 @@ def _checkpoint_cells(run: Run, name: str, served: Measured) -> list[Cell]:
 
 def _sample(run: Run, cells: list[Cell], stop: StopSignal, share: Share | None) -> None:
     session = Session(share=share, stop=stop, keep_old=run.keep_old)
-    with kept_open() as open_sampler:
+    with kept_open(merging_opener(stop)) as open_sampler:
         serving = Serving(run.cluster, open_sampler)
         for cell in cells:
             log.info("%s on %s", cell.name, cell.benchmark.name)
@@ -255,11 +262,22 @@ def variants_of(run: Run, models: Iterable[str]) -> evals.Variants:
     )
 
 
+def weights_of(served: SampledModel) -> Path:
+    """The folder of a model's weights, there or not; of an adapter that of the merged model."""
+    folder = named_folder(served.model)
+    if not is_adapter_alone(folder):
+        return folder
+    adapter = adapter_of(served)
+    if adapter is None:
+        return folder
+    return adapter.merged
+
+
 def about_model(run: Run, name: str, measured: Measured) -> MeasuredModel:
     """Who a model is, and how large, where its weights are on this machine."""
     parameters = size = None
     if measured.served.capabilities.has_weights:
-        path = named_folder(measured.served.model)
+        path = weights_of(measured.served)
         if (path / "config.json").is_file():
             parameters, size = count_parameters(path), weight_bytes(path)
     named = {model.name for model in run.pipeline.evals.models}

@@ -33,6 +33,7 @@ from reasondistill.curation.sources import naming
 from reasondistill.errors import ConfigError, DataError, MissingDependencyError, StageError
 from reasondistill.foreign_files import read_text
 from reasondistill.grading import find_policy
+from reasondistill.models.adapters import config_source
 from reasondistill.models.folders import require_sound_weights, require_tokenizer
 from reasondistill.models.prompts import load_prompt
 from reasondistill.models.samplers.opening import identity_of
@@ -174,7 +175,7 @@ def model_names(run: Run) -> Iterator[str]:
         served.append(judge)
     for model in map(located, served):
         if model.capabilities.has_weights:
-            yield model.model
+            yield config_source(model).model  # an adapter's own folder was looked at before
     if written is not None and written.logprobs_model is not None:
         yield written.logprobs_model
     scores = run.pipeline.examples.scores

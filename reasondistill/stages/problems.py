@@ -56,6 +56,8 @@ from reasondistill.curation.benchmarks import (
     check_content,
     check_found,
     errata_identity,
+    set_ungraded_aside,
+    ungraded_identity,
 )
 from reasondistill.curation.cells import as_text, no_text
 from reasondistill.curation.choices import (
@@ -287,7 +289,7 @@ def run_benchmark(
     if len(read) > BENCHMARK_ROWS.most:
         raise DataError(f"{source.dataset}: more than {BENCHMARK_ROWS}.")
     content = check_content(benchmark, read)
-    entries = list(apply_errata(benchmark, read))
+    entries = list(set_ungraded_aside(benchmark, apply_errata(benchmark, read)))
     check_answer_kind(benchmark, entries)
     store.open_stage(folder, identity, remade=True)
     if benchmark.content is None:
@@ -587,6 +589,8 @@ def _identity(
         inputs |= places[0].inputs
     if benchmark is not None and benchmark.errata:
         section["errata"] = errata_identity(benchmark)
+    if benchmark is not None and benchmark.set_aside:
+        section["set_aside"] = ungraded_identity(benchmark)
     for name, texts in others.items():
         if texts:
             inputs[name] = fingerprint(dict(texts))

@@ -19,6 +19,7 @@ from typing import Any
 import datasets
 import huggingface_hub
 import pytest
+from adapter_kit import write_adapter
 from documents import PAGES, ROOT, Command, Page
 from fake_run import fake_run
 from foreign_logs_kit import inspect_sample, write_inspect, write_lm_eval
@@ -119,6 +120,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "answers.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in answers))
     for name, right in (("a", [1.0, 1.0, 0.0, 1.0]), ("b", [1.0, 0.0, 0.0, 0.0])):
         lay_out_logs(folder, name, right)
+    write_adapter(folder / "out" / "lora", "org/base")
     (folder / "tests").symlink_to(ROOT / "tests")
     (folder / "examples").symlink_to(ROOT / "examples")
     rows = [{"id": f"gsm8k-{n}", "question": f"{n} + 1?", "answer": "7"} for n in range(9)]

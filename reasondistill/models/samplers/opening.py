@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from reasondistill.config import Cluster, ModelSettings
 from reasondistill.errors import ConfigError
+from reasondistill.models.adapters import adapter_of, merged_source
 from reasondistill.models.samplers.base import Sampler, SamplerKind
 from reasondistill.models.weights import named_folder
 from reasondistill.records import Problem
-from reasondistill.runs.store import verify_below
+from reasondistill.runs.store import verify_below, verify_sums
 
 OpenSampler = Callable[[ModelSettings, Cluster, Sequence[Problem]], AbstractContextManager[Sampler]]
 
@@ -28,17 +30,39 @@ def kind_of(model: ModelSettings) -> SamplerKind:
 
 
 def open_sampler(model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]) -> Sampler:
-    """The sampler of a model, with the cluster's settings. Raises ConfigError or
-    MissingDependencyError, and DataError for weights that are not what their stage wrote.
+    """The sampler of a model, with the cluster's settings; of an adapter that of its merged model,
+    which is there. Raises ConfigError or MissingDependencyError, and DataError for weights that are
+    not what their stage wrote.
     """
-    verify_below(named_folder(model.model))
-    return kind_of(model).open(model, cluster, problems)
+    adapter = adapter_of(model)
+    if adapter is None:
+        verify_below(named_folder(model.model))
+        return kind_of(model).open(model, cluster, problems)
+    if not adapter.is_merged:
+        raise ConfigError(
+            f"model {model.model}: an adapter that is not merged with {adapter.base} yet; "
+            "reasondistill.pipeline.merging.merge_adapter does it."
+        )
+    verify_sums(adapter.sums)
+    sampler: Any = kind_of(model).open(merged_source(model, adapter.merged), cluster, problems)
+    try:
+        # Traces name the adapter and its base, by what both hold.
+        sampler.model = adapter.identity
+    except AttributeError as error:
+        raise ConfigError(
+            f"sampler = {model.sampler!r}: its `model` cannot be set, so that its samples would not"
+            " name the adapter. Make it a plain attribute."
+        ) from error
+    return sampler
 
 
 def identity_of(model: ModelSettings) -> str:
     """`name@revision` of the model's weights, found without starting an engine. Raises ConfigError
-    when they are missing.
+    when they are missing. Of an adapter both its own and that of its base.
     """
+    adapter = adapter_of(model)
+    if adapter is not None:
+        return adapter.identity
     return kind_of(model).identity(model)
 
 
@@ -59,24 +83,22 @@ class Serving:
 
 
 @contextmanager
-def kept_open() -> Generator[OpenSampler]:
-    """An opener that starts the engine of *one* model at most once and lends it to whoever opens
-    it until the block ends.
+def kept_open(open_one: OpenSampler = open_sampler) -> Generator[OpenSampler]:
+    """An opener that starts the engine of *one* model at most once, by `open_one`, and lends it to
+    whoever opens it until the block ends.
     """
     engine: Sampler | None = None
+    opened = ExitStack()
 
     def lend(
         model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]
     ) -> AbstractContextManager[Sampler]:
         nonlocal engine
         if model.capabilities.reads_problems:
-            return open_sampler(model, cluster, problems)
+            return open_one(model, cluster, problems)
         if engine is None:
-            engine = open_sampler(model, cluster, problems)
+            engine = opened.enter_context(open_one(model, cluster, problems))
         return nullcontext(engine)
 
-    try:
+    with opened:
         yield lend
-    finally:
-        if engine is not None:
-            engine.close()

@@ -194,7 +194,7 @@ def merged(model: Any, tokenizer: Any) -> Any:
 
     Raises StageError where it would not say what the adapted model said.
     """
-    ids = [*tokenizer.encode(PROBE), tokenizer.eos_token_id, len(tokenizer) - 1]
+    ids = probe_ids(tokenizer)
     before = row_log_probs(model.get_base_model(), ids)
     model = model.merge_and_unload()
     distance = before.distance(row_log_probs(model, ids))
@@ -205,6 +205,16 @@ def merged(model: Any, tokenizer: Any) -> Any:
             f"{MOST_KL[model.dtype]:g}. Take other targets."
         )
     return model
+
+
+def probe_ids(tokenizer: Any) -> list[int]:
+    """The tokens on which an adapted model and its merged one are compared: a text, the end of one,
+    and the newest token.
+    """
+    ids = list(tokenizer.encode(PROBE))
+    if tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+    return [*ids, len(tokenizer) - 1]
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:

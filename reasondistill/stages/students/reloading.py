@@ -22,7 +22,7 @@ from reasondistill.stages.students.tokens import Row
 _COMPARED = 128
 # Mean KL in nats per token. The same weights differ by 1e-9 where they are computed in float32, and
 # by up to 0.02 in bfloat16; a head, an adapter or a norm that was lost by 0.1 and more.
-MOST_KL = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+MOST_KL = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.05}
 # Weights, and what a forward pass needs beside them.
 _ROOM = 1.2
 
