@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reasondistill.cli.console import ClusterFile, DryRun, PipelineFile, RunsDir, Trust, app
+from reasondistill.cli.rounding import do_later_rounds, rounds_of
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 
@@ -54,6 +55,9 @@ def run_command(
 
     On Slurm the jobs are sent and the command ends: see `status`, `logs`, `cancel`, `resume`.
 
+    With `[rounds]` in the file the student of a round writes for the next one: each round has a
+    folder of its own, NAME-round-2 and so on, and begins when the one before is done.
+
     Stages: problems, traces, verdicts, examples, students, evals, report.
     """
     from reasondistill import config, pipeline
@@ -64,4 +68,7 @@ def run_command(
     stages = pipeline.select_stages(only, from_, until)
     folder = runs / settings.name
     run = pipeline.Run(settings, cluster, folder, source, keep_old, tuple(stages))
+    rounds = rounds_of(run)
     start(run, stages, dry_run=dry_run, wait=wait, trust=trust)
+    if rounds is not None:
+        do_later_rounds(rounds, stages, dry_run=dry_run, wait=wait, trust=trust)

@@ -144,7 +144,11 @@ def _funnel(facts: Facts) -> str:
         f"<figure>{steps}<figcaption>Nothing disappears: what is not kept is written "
         "beside it with its reason.</figcaption></figure>"
     )
-    tables = (wording.sources_table(facts), wording.mixture_table(facts))
+    tables = (
+        wording.sources_table(facts),
+        wording.mixture_table(facts),
+        wording.writers_table(facts),
+    )
     return figure + "".join(plain(table) for table in tables if table.rows)
 
 
