@@ -235,7 +235,7 @@ def test_a_students_verified_samples_join_the_next_round(small: Path) -> None:
 
 def test_samples_of_which_none_is_verified_make_no_round(small: Path) -> None:
     PretendedStudent.is_right = False
-    told = "none of the 60 traces of tiny-round-1@.* becomes an example .0 are correct.: 60 outcome wrong"
+    told = "none of the 60 traces of tiny-round-1@.* an example .0 are correct.: 60 outcome wrong"
     with pytest.raises(StageError, match=told):
         command()
     assert not Path("runs/small-round-2/5-students").exists()
