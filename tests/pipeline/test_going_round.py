@@ -24,6 +24,7 @@ from reasondistill.cli.entry import app
 from reasondistill.config import Cluster, ExampleSettings, ModelSettings, load_pipeline
 from reasondistill.curation.filters import Candidate, ProblemChoice
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
+from reasondistill.forecast import make_forecast
 from reasondistill.launch import launcher as launchers
 from reasondistill.launch.launcher import JobState, Watcher
 from reasondistill.models.samplers import (
@@ -35,7 +36,7 @@ from reasondistill.models.samplers import (
 )
 from reasondistill.models.samplers.scripted import split_words
 from reasondistill.models.weights import model_identity
-from reasondistill.pipeline import Run, Task, remaining, save_run
+from reasondistill.pipeline import Run, Task, load_run, remaining, save_run
 from reasondistill.pipeline.rounds import Rounds
 from reasondistill.records import (
     Example,
@@ -205,6 +206,11 @@ def test_a_students_verified_samples_join_the_next_round(small: Path) -> None:
     assert sentence in " ".join(show("show", "small-round-2").split())
     assert "student of round 1" in (second / "4-examples/dataset/README.md").read_text()
     assert "student of round 1" in (second / "7-report/report.md").read_text()
+
+    card = (second / "5-students/tiny/model/README.md").read_text()
+    assert f"samples of tiny-round-1@{weights}" in card
+    costs = {stage.stage: stage for stage in make_forecast(load_run(second)).stages}
+    assert costs["traces"].state == "done" and costs["traces"].work == "100 traces"
 
     # From the same base, and measured beside the student of the round before.
     report = json.loads((second / "7-report/report.json").read_text())
