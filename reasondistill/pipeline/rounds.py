@@ -41,6 +41,7 @@ from reasondistill.pipeline.foreseeing import is_complete
 from reasondistill.pipeline.measured import eval_models, served_teachers
 from reasondistill.pipeline.runs import Run, benchmarks
 from reasondistill.records import Sampling
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.layout import FOLDERS
 from reasondistill.runs.store import read_manifest
 from reasondistill.stages.students import read_student
@@ -114,6 +115,7 @@ class Rounds:
         trained = before.layout.student(self.student.name).path
         if not is_complete(trained):
             raise StageError(f"{trained}: not finished; round {number} is written by this student.")
+        self._require_no_more_samples()
         weights = read_student(trained).path
         first = self.first.pipeline
         written = first.traces
@@ -207,6 +209,19 @@ class Rounds:
         return evals.model_copy(
             update={"models": models, "against": tuple(against), "difficulty": difficulty}
         )
+
+    def _require_no_more_samples(self) -> None:
+        """Raise StageError where teachers have drawn more of a problem than the file asks for now:
+        the student's samples are numbered behind those that it asks for.
+        """
+        folder, written = self.first.stage("traces"), self.first.pipeline.traces
+        done = read_manifest(folder)
+        if done is not None and written is not None and TracesFigures.of(done).beyond:
+            raise StageError(
+                f"{folder}: holds samples beyond traces.n = {written.n}, where those of the student "
+                "would stand in a later round. Raise traces.n again to what was drawn, or start "
+                "under another name (--set name=ANOTHER)."
+            )
 
     def _require_same_writer(self, run: Run, number: int) -> None:
         """Raise DriftError where a round was begun with another student than the one that the round

@@ -564,6 +564,14 @@ def test_who_writes_of_every_problem_is_added_behind_what_stands(
     grown = draws(tmp_path, ONE, OTHER, also=[own | {"n": 4}])
     assert {name for _, name in grown} == {f"sums/train/5:{k}" for k in range(6)}
 
+    # Where its first sample would stand, a teacher's stands already.
+    draw(tmp_path, ONE, to="more", n=3)
+    with pytest.raises(DriftError, match="also"):
+        draw(tmp_path, ONE, to="more", also=[own])
+    draw(tmp_path, ONE, to="more")
+    with pytest.raises(DriftError, match="also"):
+        draw(tmp_path, ONE, to="more", also=[own])
+
     with pytest.raises(DriftError, match="also.1.first was 2, is 3"):
         draw(tmp_path, ONE, OTHER, also=[own | {"n": 4}], n=3)
     with pytest.raises(DriftError, match="also.1.sampling.temperature"):

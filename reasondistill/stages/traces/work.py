@@ -13,10 +13,11 @@ from reasondistill.models.samplers import problem_and_sample
 from reasondistill.models.samplers.opening import Serving, identity_of
 from reasondistill.records import Problem, Sampling
 from reasondistill.runs import layout
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.growth import asked_in, stood_in
 from reasondistill.runs.missing import UNTIL
 from reasondistill.runs.session import Session
-from reasondistill.runs.store import HasGrown, read_manifest, require_complete
+from reasondistill.runs.store import HasGrown, Manifest, read_manifest, require_complete
 from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.failures import Allowance
 from reasondistill.stages.traces.ledger import Ledger
@@ -229,7 +230,10 @@ def deal_problems(job: TraceJob) -> list[list[Problem]]:
     hands: list[list[Problem]] = [[] for _ in teachers]
     drawn_by: Mapping[str, str] = {}
     if len(teachers) > 1:
-        drawn_by = on_disk.drawn_by(job.folder / layout.TRACES, job.traces.n)
+        first = None
+        if job.traces.also:
+            first = job.traces.n
+        drawn_by = on_disk.drawn_by(job.folder / layout.TRACES, first)
     places: dict[str, int] = {}
     if drawn_by:
         places = _places(teachers)
@@ -312,11 +316,20 @@ def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> Has
         if name == "section.limit":
             return bool(stood)  # all that have traces are there, whatever their number is now
         if name == "section.also" or name.removeprefix("section.also.").isdigit():
-            return old is None  # its samples are numbered behind all others
+            # Its samples are numbered behind the first n, where nobody else's may stand.
+            return old is None and not _has_more(before, traces.n)
         is_teacher = name.removeprefix("section.teachers.").isdigit()
         return is_teacher and old is None and len(_places(traces.teachers)) == len(traces.teachers)
 
     return is_growth
+
+
+def _has_more(before: Manifest | None, n: int) -> bool:
+    """Whether a folder may hold more than `n` samples of a problem by its teachers."""
+    if before is None:
+        return False
+    drawn = before.section.get("n")
+    return TracesFigures.of(before).beyond > 0 or (isinstance(drawn, int) and drawn > n)
 
 
 def section_of(
