@@ -218,8 +218,8 @@ class Rounds:
         done = read_manifest(folder)
         if done is not None and written is not None and TracesFigures.of(done).beyond:
             raise StageError(
-                f"{folder}: holds samples beyond traces.n = {written.n}, where those of the student "
-                "would stand in a later round. Raise traces.n again to what was drawn, or start "
+                f"{folder}: holds samples beyond traces.n = {written.n}, where those of a student "
+                "would stand in the next round. Raise traces.n again to what was drawn, or start "
                 "under another name (--set name=ANOTHER)."
             )
 
