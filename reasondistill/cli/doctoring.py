@@ -23,6 +23,7 @@ from reasondistill.cli.console import (
     print_json,
     say,
 )
+from reasondistill.cli.rounding import rounds_of, say_not_counted
 from reasondistill.config import resources
 from reasondistill.durations import duration
 from reasondistill.errors import ReasonDistillError
@@ -30,6 +31,7 @@ from reasondistill.tables import counted
 
 if TYPE_CHECKING:
     from reasondistill.checks import Finding
+    from reasondistill.config import Pipeline
     from reasondistill.doctor import Examined
     from reasondistill.pipeline import Run
     from reasondistill.stages.students.batch import Batch, BatchText, Part
@@ -78,8 +80,11 @@ def doctor(
         costs.remove("weights")
     examined: list[Examined] = []
     wrong_file = ""
+    pipeline: Pipeline | None = None
     try:
         run = _run_of(file, set_ or [], on, runs)
+        pipeline = run.pipeline
+        rounds_of(run)
         for one in examine(run, costs):
             examined.append(one)
     except ReasonDistillError as error:
@@ -92,6 +97,8 @@ def doctor(
     else:
         print_batches(batches)
         print_examined(examined, wrong_file, shown_file, seconds)
+        if pipeline is not None:
+            say_not_counted(pipeline)
         if no_weights and examined:
             number = sum(one.cost == "weights" for one in all_checks())
             out.print(f"[dim]{number} checks that load models were not made (--no-weights).[/]")

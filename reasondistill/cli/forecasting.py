@@ -21,6 +21,7 @@ from reasondistill.cli.console import (
     print_json,
     say,
 )
+from reasondistill.cli.rounding import say_not_counted
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError
@@ -112,6 +113,7 @@ def forecast(
         print_json(result.model_dump(mode="json"))
         return
     print_forecast(result)
+    say_not_counted(settings)
     if path is not None:
         say(f"[dim]{named(path)}[/]")
 

@@ -26,6 +26,7 @@ from reasondistill.cli.console import (
     say,
 )
 from reasondistill.cli.progress import TerminalWatcher, counts_text
+from reasondistill.cli.rounding import do_later_rounds, rounds_of
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
 from reasondistill.errors import StageError
@@ -197,4 +198,7 @@ def resume(
     stages = list(run.stages)
     if run.only:
         stages = [stage for stage in stages if stage in run.only]
+    rounds = rounds_of(run)
     start(run, stages, wait=wait, trust=trust)
+    if rounds is not None:
+        do_later_rounds(rounds, stages, dry_run=False, wait=wait, trust=trust)

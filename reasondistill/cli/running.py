@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from reasondistill.cli.console import ClusterFile, DryRun, PipelineFile, RunsDir, Trust, app
+from reasondistill.cli.rounding import do_later_rounds, rounds_of
 from reasondistill.cli.speaking import AsJson, Quiet, Verbose, be_verbose, speaking
 from reasondistill.cli.starting import start
 from reasondistill.config import resources
+from reasondistill.errors import ConfigError
 
 
 @app.command(
@@ -59,6 +61,9 @@ def run_command(
 
     On Slurm the jobs are sent and the command ends: see `status`, `logs`, `cancel`, `resume`.
 
+    With `[rounds]` in the file the student of a round writes for the next one: each round has a
+    folder of its own, NAME-round-2 and so on, and begins when the one before is done.
+
     Stages: problems, traces, verdicts, examples, students, evals, report.
     """
     from reasondistill import config, pipeline
@@ -72,4 +77,12 @@ def run_command(
         stages = pipeline.select_stages(only, from_, until)
         folder = runs / settings.name
         run = pipeline.Run(settings, cluster, folder, source, keep_old, tuple(stages))
+        rounds = rounds_of(run)
+        if rounds is not None and as_json:
+            raise ConfigError(
+                "--json: of several rounds each is a run with a document of its own. Run them "
+                "without it, then ask `show RUN --json`."
+            )
         start(run, stages, dry_run=dry_run, wait=wait, trust=trust, speech=speech)
+        if rounds is not None:
+            do_later_rounds(rounds, stages, dry_run=dry_run, wait=wait, trust=trust)

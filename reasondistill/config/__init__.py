@@ -33,6 +33,7 @@ from reasondistill.config.pipeline import (
     Pipeline,
     ReportSettings,
 )
+from reasondistill.config.rounds import RoundSettings
 from reasondistill.config.sampler_kinds import (
     DEFAULT_SAMPLER,
     Capabilities,
@@ -41,6 +42,7 @@ from reasondistill.config.sampler_kinds import (
 )
 from reasondistill.config.sampling import (
     VENDOR_SETTINGS,
+    AlsoSampled,
     JudgeSettings,
     ModelSettings,
     SampledModel,
@@ -85,6 +87,7 @@ __all__ = [
     "TEACHING",
     "CONTROLS",
     "STUDENT",
+    "AlsoSampled",
     "AnswerKind",
     "ArchitectureSettings",
     "Benchmark",
@@ -118,6 +121,7 @@ __all__ = [
     "ReportSettings",
     "START",
     "ResourceSettings",
+    "RoundSettings",
     "SamplingSettings",
     "ScoreRule",
     "ScoreSettings",

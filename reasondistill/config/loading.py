@@ -48,6 +48,10 @@ def _sampling_checked(
         ("verdicts.judge", pipeline.verdicts.judge),
     ]
     sections += [(f"evals.models.{model.name}", model) for model in pipeline.evals.models]
+    if pipeline.traces is not None:
+        sections += [(f"traces.also.{model.model}", model) for model in pipeline.traces.also]
+    if pipeline.rounds is not None:
+        sections.append(("rounds", pipeline.rounds))
     for name, section in sections:
         try:
             if section is not None:

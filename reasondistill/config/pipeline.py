@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from reasondistill.config.basics import Name
+from reasondistill.config.rounds import RoundSettings
 from reasondistill.config.sampling import (
     ModelSettings,
     SampledModel,
@@ -24,6 +25,7 @@ from reasondistill.config.students import (
     ExampleSettings,
     StudentSettings,
 )
+from reasondistill.nearest import nearest
 from reasondistill.sections import Section
 
 
@@ -166,6 +168,11 @@ class Pipeline(Section):
     """What is measured, on which benchmarks."""
     report: ReportSettings = ReportSettings()
     """What the report shows besides the scores."""
+    # Written only where there are any: run folders without them stay what they were.
+    rounds: RoundSettings | None = Field(default=None, exclude_if=lambda rounds: rounds is None)
+    """How many rounds there are, and how a student writes for the next one; `rounds = 2` alone is
+    enough.
+    """
 
     @model_validator(mode="after")
     def _teaches_or_measures(self) -> Pipeline:
@@ -315,6 +322,50 @@ class Pipeline(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_go_round(self) -> Pipeline:
+        if self.rounds is not None and self.rounds.count > 1:
+            _require_can_go_round(self, self.rounds)
+        return self
+
+    def student_of_rounds(self) -> StudentSettings:
+        """The student whose samples join the next round: one of one seed. Raises ValueError where
+        the file names none that writes anything, or several could be meant.
+        """
+        every = {student.name: student for student in self.all_students()}
+        asked = None if self.rounds is None else self.rounds.student
+        if asked is not None:
+            if asked in self.seed_groups():
+                names = ", ".join(self.seed_groups()[asked])
+                raise ValueError(
+                    f"rounds.student: {asked} has several seeds; name one of them: {names}"
+                )
+            # A student with one seed goes by its name in the file.
+            full = {student.name: student for student in self.students if len(student.seeds) == 1}
+            if asked in full:
+                asked = seed_name(asked, full[asked].seeds[0])
+            if asked not in every:
+                raise ValueError(f"rounds.student: {asked!r} unknown. {nearest(asked, every)}")
+            if every[asked].method in CONTROLS:
+                raise ValueError(
+                    f"rounds.student: {asked} is a control ({every[asked].method}), not a student "
+                    "that learns from verified traces; name one that is trained on them"
+                )
+            return every[asked]
+        starts = {student.starts_from for student in every.values()}
+        last = [
+            student
+            for student in every.values()
+            if student.name not in starts and student.method not in CONTROLS
+        ]
+        if len(last) != 1:
+            names = ", ".join(student.name for student in last) or "none"
+            raise ValueError(
+                f"rounds.student: missing. Say whose samples join the next round; students that "
+                f"could be meant: {names}"
+            )
+        return last[0]
+
     @property
     def scoring_student(self) -> StudentSettings | None:
         """The student whose base scores traces where `examples.scores` names no model: the first
@@ -344,6 +395,13 @@ class Pipeline(Section):
         if self.traces is None:
             return ()
         return self.traces.teachers
+
+    @property
+    def also(self) -> tuple[SampledModel, ...]:
+        """The models that write traces besides the teachers."""
+        if self.traces is None:
+            return ()
+        return tuple(model.as_sampled_model() for model in self.traces.also)
 
     def all_students(self) -> tuple[StudentSettings, ...]:
         """The named students and their baselines, in the order in which they are trained, one for
@@ -425,6 +483,58 @@ class Pipeline(Section):
 def seed_name(name: str, seed: int) -> str:
     """The name of one of a student's several seeds."""
     return f"{name}-seed{seed}"
+
+
+def _require_can_go_round(pipeline: Pipeline, rounds: RoundSettings) -> None:
+    """Raise ValueError, which names the key, where a student's samples could not be verified, or
+    could not join.
+    """
+    written = pipeline.traces
+    if written is None or pipeline.problems is None:
+        raise ValueError("rounds: a file without [problems] and [traces] trains nothing")
+    student = pipeline.student_of_rounds()
+    if pipeline.verdicts.majority is not None or not pipeline.problems.has_answers:
+        raise ValueError(
+            "rounds: needs gold answers for every problem; with verdicts.majority a student would "
+            "vote for what it has written"
+        )
+    if pipeline.examples.outcomes != ("correct",):
+        raise ValueError(
+            "rounds: a student's own samples join only where they are verified; leave "
+            'examples.outcomes = ["correct"]'
+        )
+    if written.accepted is not None:
+        raise ValueError("rounds: not beside traces.accepted; use traces.n")
+    if written.logprobs is not None:
+        raise ValueError(
+            "rounds: not beside traces.logprobs: what a student writes has no log-probabilities of "
+            "the teacher's. Leave them out"
+        )
+    mixture = pipeline.examples.mixture
+    if mixture is not None and mixture.by == "teacher":
+        raise ValueError(
+            'rounds: not beside examples.mixture by = "teacher", in which a later writer has no '
+            "weight; rounds.most bounds what it adds"
+        )
+    if student.examples is not None and student.examples.teachers:
+        raise ValueError(
+            f"rounds: {student.name} is trained on examples of some teachers alone "
+            "(students.examples.teachers); its own would be left out"
+        )
+    if "of_writer" in pipeline.examples.filters:
+        raise ValueError(
+            "rounds: not beside examples.filters.of_writer, which rounds.most and "
+            "rounds.keep_teacher set"
+        )
+    if any(model.of_round is not None for model in written.also):
+        raise ValueError("rounds: traces.also.of_round is set by rounds; leave it out")
+    taken = {name.name for name in pipeline.evals.models}
+    for number in range(1, rounds.count):
+        if f"{student.name}-round-{number}" in taken:
+            raise ValueError(
+                f"rounds: evals.models has the name {student.name}-round-{number}, which is that "
+                "of a student of a round"
+            )
 
 
 def _control(student: StudentSettings, method: str) -> StudentSettings:

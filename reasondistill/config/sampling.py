@@ -295,6 +295,39 @@ class SampledModel(ModelSettings):
     """
 
 
+class AlsoSampled(SamplingSettings, ModelSettings):
+    """A model that writes `n` samples of *every* problem, whoever has written others of it:
+    `[[traces.also]]`.
+
+    `sampler` and `model` as for a teacher. What it does not say of sampling is as in `[traces]`.
+    Its samples are numbered behind those of the teachers, and count like them in every stage. It
+    is no teacher: it is not measured, and no student learns its distributions. Rounds are made of
+    it: the student of a round writes for the next one.
+    """
+
+    name: Name | None = None
+    """What its traces say that they are by, before the revision; without a name its model's.
+    Example: "second"
+    """
+    n: Annotated[int, Field(ge=1)] = 4
+    """Samples of each problem. [samples]"""
+    prompt: str | None = None
+    """The prompt that it is asked with; without one that of `[traces]`."""
+    of_round: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    """The round whose student it is, where rounds are made of it: then examples without any of its
+    samples are refused. `[rounds]` sets it. Example: 1
+    """
+
+    @model_validator(mode="after")
+    def _answers_questions(self) -> Self:
+        can_be_asked(self)
+        return self
+
+    def as_sampled_model(self) -> SampledModel:
+        """The same model as a SampledModel."""
+        return SampledModel(**self.model_dump(include={"name", *ModelSettings.model_fields}))
+
+
 def can_be_asked(model: ModelSettings) -> None:
     """Raise ValueError for a sampler that repeats what stands somewhere and answers nothing."""
     if model.capabilities.reads_dataset:
@@ -422,6 +455,9 @@ class TraceSettings(SamplingSettings):
     """
     teachers: Annotated[tuple[SampledModel, ...], Field(min_length=1)]
     """The models that write traces, a table each."""
+    # Written only where there are any, so that earlier traces stay what they were.
+    also: tuple[AlsoSampled, ...] = Field(default=(), exclude_if=lambda also: not also)
+    """Models that write samples of every problem besides those of the teachers, a table each."""
 
     @model_validator(mode="before")
     @classmethod
@@ -466,10 +502,30 @@ class TraceSettings(SamplingSettings):
         return sampling
 
     @property
+    def samples(self) -> int:
+        """How many samples of each problem there are at most, whoever writes them."""
+        return self.n + sum(model.n for model in self.also)
+
+    def numbers_of(self, place: int) -> range:
+        """The numbers of the samples that the model at this place of `also` writes."""
+        first = self.n + sum(model.n for model in self.also[:place])
+        return range(first, first + self.also[place].n)
+
+    def sampling_of(self, model: AlsoSampled) -> Sampling:
+        """How a model of `also` is sampled: as the teachers are, but for its own keys; recommended
+        settings are taken whole. Raises ConfigError when these are unknown.
+        """
+        ours = self.resolve()
+        if model.settings is not None:
+            return model.resolve().model_copy(update={"loops": ours.loops})
+        own = model.model_dump(include=set(Sampling.model_fields), exclude_none=True)
+        return Sampling(**{**ours.model_dump(), **own})
+
+    @property
     def first_round(self) -> int:
         """How many samples of each problem are drawn whatever comes of them."""
         if self.accepted is None:
-            return self.n
+            return self.samples
         return self.first or min(_FIRST, self.n)
 
     @model_validator(mode="after")
@@ -501,6 +557,22 @@ class TraceSettings(SamplingSettings):
         return self
 
     @model_validator(mode="after")
+    def _others_can_write_too(self) -> TraceSettings:
+        if not self.also:
+            return self
+        if self.accepted is not None:
+            raise ValueError(
+                "also: not beside accepted, by which a problem ends while the teachers draw it; "
+                "use n in place of accepted"
+            )
+        if self.logprobs is not None:
+            raise ValueError(
+                "also: not beside logprobs: what somebody else writes has no log-probabilities of "
+                "the teacher's; leave logprobs out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _somebody_is_sampled(self) -> TraceSettings:
         if not all(model.capabilities.reads_dataset for model in self.teachers):
             return self
@@ -523,7 +595,7 @@ class TraceSettings(SamplingSettings):
     def _everybody_stops_loops(self) -> TraceSettings:
         if self.loops is None:
             return self
-        for model in self.teachers:
+        for model in (*self.teachers, *self.also):
             if not model.capabilities.stops_loops:
                 raise ValueError(
                     f"loops: the sampler {model.sampler!r} ends no sample that goes round in "

@@ -38,6 +38,7 @@ _LONGEST_NAME = 100
 # Keys that cannot be varied, as patterns, and why.
 _FIXED: tuple[tuple[str, str], ...] = (
     (r"name|about", "says what the run is called; each variant gets a name by itself"),
+    (r"rounds(\..*)?", "makes rounds behind the first, which ablate does not do"),
     (r"(evals|report)(\..*)?", "says how models are measured: all variants are measured alike"),
     (
         r"verdicts(\.(policy|deadline_s|judge(\..*)?))?",
@@ -348,6 +349,7 @@ def _only(pipeline: Pipeline, place: int, name: str, seeds: tuple[int, ...]) -> 
     update: dict[str, Any] = {
         "name": name,
         "students": tuple(chain),
+        "rounds": None,
         "evals": pipeline.evals.model_copy(update=evals),
         "report": pipeline.report.model_copy(update={"title": f"{pipeline.name}: {name}"}),
     }

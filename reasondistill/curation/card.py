@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from reasondistill.curation.export import READ_BY
 from reasondistill.hashing import stable_digest
 from reasondistill.markdown import inline
-from reasondistill.runs.figures import MixedGroup, SourceFigures
+from reasondistill.runs.figures import MixedGroup, SourceFigures, WriterFigures
 
 # In the head of a card whose licence nobody has told.
 NO_LICENCE = "# license: set it yourself; the licences of teacher and problems may restrict it"
@@ -43,7 +43,8 @@ class DatasetFile:
 @dataclass(frozen=True)
 class CardFacts:
     """The content of a card. `origins` and `figures` are shown as tables of name and value;
-    `sources` are those of the problems where there are several, `mixture` the groups of a mixture.
+    `sources` are those of the problems where there are several, `mixture` the groups of a mixture,
+    `writers` those who have written of every problem.
     """
 
     title: str
@@ -54,6 +55,7 @@ class CardFacts:
     fingerprints: Mapping[str, str]
     sources: Sequence[SourceFigures] = ()
     mixture: Sequence[MixedGroup] = ()
+    writers: Sequence[WriterFigures] = ()
 
 
 def dataset_card(facts: CardFacts) -> str:
@@ -101,6 +103,11 @@ def dataset_card(facts: CardFacts) -> str:
             "Mixture",
             ("group", "weight", "examples", "tokens", "rows", "tokens of these", ""),
             [_group_cells(group) for group in facts.mixture],
+        ),
+        *section(
+            "Writers",
+            ("writer", "", "traces", "correct", "examples", "dropped"),
+            [_writer_cells(writer) for writer in facts.writers],
         ),
         *section(
             "Figures",
@@ -178,6 +185,12 @@ def _source_cells(source: SourceFigures) -> list[str]:
     where = (source.name, source.tag, source.dataset, source.revision)
     counts = [f"{source.rows:,}", f"{source.problems:,}"]
     return [*map(inline, where), *counts, inline(source.reasons or "–")]
+
+
+def _writer_cells(writer: WriterFigures) -> list[str]:
+    counts = (writer.traces, writer.correct, writer.kept)
+    dropped = inline(writer.reasons or "–")
+    return [inline(writer.name), writer.whose, *(f"{count:,}" for count in counts), dropped]
 
 
 def _group_cells(group: MixedGroup) -> list[str]:

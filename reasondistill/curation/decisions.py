@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from reasondistill.curation.difficulty import pass_rate
 from reasondistill.records import Example, Graded, Problem, Split, SuspectGold, Trace
-from reasondistill.runs.figures import ExamplesFigures, MixedGroup
+from reasondistill.runs.figures import ExamplesFigures, MixedGroup, WriterFigures
 
+# What is counted of a writer, beside the reasons why traces were dropped: none reads like these.
+_TRACES, _CORRECT, _KEPT = "=traces", "=correct", "=kept"
 # Every row of a data set may name a writer of its own.
 _MOST_LISTED = 20
 
@@ -66,6 +68,9 @@ class Tally:
     kept_problems: int = 0
     suspects: int = 0
     mixture: tuple[MixedGroup, ...] = ()
+    # By writer, where several write of every problem: `traces`, `correct`, `kept`, and reasons.
+    by_writer: dict[str, Counter[str]] | None = None
+    rounds: Mapping[str, int] = field(default_factory=dict[str, int])
     _first: tuple[float, str] = (2.0, "")
     _last: tuple[float, str] = (-1.0, "")
 
@@ -104,6 +109,12 @@ class Tally:
             self.prompts[pair.trace.prompt] += 1
             self.samplings[_sampling_of(pair.trace)] += 1
             self.graders[pair.verdict.grade.grader] += 1
+            if self.by_writer is not None:
+                counts = self.by_writer.setdefault(pair.trace.teacher, Counter())
+                counts[_TRACES] += 1
+                counts[_CORRECT] += pair.verdict.grade.is_correct
+                reason = decision.reasons.get(pair.trace.id)
+                counts[_KEPT if reason is None else reason] += 1
         kept = decision.kept
         if kept:
             self.kept_problems += 1
@@ -130,6 +141,24 @@ class Tally:
                 self.kept_problems += 1
                 here = (place_of(before), before)
                 self._first, self._last = min(self._first, here), max(self._last, here)
+
+    def writers(self) -> tuple[WriterFigures, ...]:
+        """Who has written how much, and what became of it, in the order of their samples."""
+        writers: list[WriterFigures] = []
+        for name, counts in (self.by_writer or {}).items():
+            told = (_TRACES, _CORRECT, _KEPT)
+            dropped = {word: count for word, count in counts.items() if word not in told}
+            writers.append(
+                WriterFigures(
+                    name=name,
+                    of_round=self.rounds.get(name),
+                    traces=counts[_TRACES],
+                    correct=counts[_CORRECT],
+                    kept=counts[_KEPT],
+                    dropped=dropped,
+                )
+            )
+        return tuple(sorted(writers, key=lambda one: (one.of_round or 0, one.name)))
 
     def origins(self) -> dict[str, str]:
         """Teachers, sampling and graders of the traces, from the records; with the number of traces
@@ -168,6 +197,7 @@ class Tally:
             pass_rate_100=self.pass_rates["pass_rate_100"],
             suspect_golds=self.suspects,
             mixture=self.mixture,
+            writers=self.writers(),
         )
 
 

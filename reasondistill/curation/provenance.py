@@ -51,6 +51,7 @@ from reasondistill.runs.figures import (
     TracesFigures,
     read_student_record,
 )
+from reasondistill.runs.growth import also_writers
 from reasondistill.runs.layout import RunFolder, StudentFolder
 from reasondistill.runs.missing import UNTIL
 from reasondistill.runs.packing import without_places
@@ -302,7 +303,7 @@ def teachers_of(stages: Mapping[str, Manifest]) -> list[str]:
         if _is_published(about):
             model = f"{_writers(writers.get(model, ()))}, published in {model}"
         teachers.append(model)
-    return teachers
+    return [*teachers, *also_writers(traces)]
 
 
 def _is_published(about: object) -> bool:
@@ -320,6 +321,13 @@ def _writers(names: Sequence[str]) -> str:
 
 def _drawn(traces: Manifest) -> dict[str, str]:
     """How the traces came to be; of published ones nobody knows."""
+    drawn = _drawn_by_teachers(traces)
+    for name, about in also_writers(traces).items():
+        drawn[f"samples of {name}"] = _sampled(about.get("n"), _mapping(about.get("sampling")))
+    return drawn
+
+
+def _drawn_by_teachers(traces: Manifest) -> dict[str, str]:
     section = traces.section
     n = section.get("n")
     if are_published(traces):

@@ -114,8 +114,8 @@ def _traces_estimate(run: Run, number: int | None) -> str:
     # Until enough samples are correct: nobody knows how soon that will be.
     most = "at most " if settings.accepted is not None else ""
     if number is None:
-        return f"{most}{settings.n} traces for each problem"
-    drawn = number * settings.n
+        return f"{most}{settings.samples} traces for each problem"
+    drawn = number * settings.samples
     text = f"{most}{drawn:,} traces"
     if any(teacher.capabilities.reads_dataset for teacher in settings.teachers):
         text = f"at most {text}; those of a data set are read, not drawn"

@@ -85,6 +85,17 @@ def asked_models(run: Run, left: Collection[str]) -> Iterator[AskedModel]:
                     stop=written.resolve().stop,
                     thinking_is_bounded=written.thinking_budget is not None,
                 )
+        for number, also in enumerate(written.also):
+            model = located(also.as_sampled_model())
+            if model.capabilities.has_weights:
+                yield AskedModel(
+                    f"[traces.also] {also.name or model.model}",
+                    f"traces.also.{number}",
+                    model,
+                    load_prompt(also.prompt or written.prompt),
+                    written.sampling_of(also).max_tokens if _asked_for(written) else None,
+                    longest,
+                )
     if "evals" in left:
         yield from _measured_models(run, longest)
 
@@ -136,6 +147,8 @@ def served_models(run: Run, left: Collection[str]) -> Iterator[ServedModel]:
         for number, teacher in enumerate(written.teachers):
             key = f"traces.teachers.{number}"
             named.append((f"[traces] teacher {teacher.model}", key, teacher, _asked_for(written)))
+        for number, also in enumerate(written.also):
+            named.append((f"[traces.also] {also.model}", f"traces.also.{number}", also, None))
     if judge is not None and "verdicts" in left:
         named.append((f"[verdicts.judge] {judge.model}", "verdicts.judge", judge, None))
     if "evals" in left:

@@ -69,6 +69,7 @@ def small(pipeline: Pipeline, problems: int) -> Pipeline:
             ),
             "students": tuple(_short(student) for student in pipeline.students),
             "evals": settings.model_copy(update=evals),
+            "rounds": None,
         }
     )
 

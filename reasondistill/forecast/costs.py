@@ -104,7 +104,7 @@ class Context:
             return None
         if self.has_drawn_enough:
             return self.this_run.manifests["traces"].counts.get("out", 0)
-        return self.problems * written.n
+        return self.problems * written.samples
 
     @property
     def has_drawn_enough(self) -> bool:

@@ -76,7 +76,7 @@ def traces_cost(context: Context) -> Cost:
     written = context.run.pipeline.traces
     assert written is not None
     if context.problems is None or context.samples is None:
-        return Cost("traces", "new", f"{written.n} for each problem", unknown=HOW_MANY)
+        return Cost("traces", "new", f"{written.samples} for each problem", unknown=HOW_MANY)
     work = f"{context.samples:,} traces"
     # Until enough are correct: nobody knows how soon that will be.
     is_most = written.accepted is not None and not context.has_drawn_enough
@@ -118,6 +118,13 @@ def teacher_pieces(context: Context, written: TraceSettings, problems: int) -> I
                 basis, speed=None, at_once=None, is_read=True, notes=(*basis.notes, note)
             )
         yield Piece(f"teacher {name}", wanted, written.n, cap, done, basis)
+    for also in written.also:
+        model = located(also.as_sampled_model())
+        name = also.name or short_name(model.model)
+        cap = written.sampling_of(also).max_tokens
+        done = context.this_run.teachers.get(name)
+        basis = with_given(context, teacher_basis(context, model, name, cap))
+        yield Piece(f"also {name}", problems * also.n, also.n, cap, done, basis)
 
 
 def teacher_basis(context: Context, teacher: SampledModel, name: str, cap: int) -> Basis:

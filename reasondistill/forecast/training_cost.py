@@ -83,8 +83,8 @@ def examples_draws(context: Context) -> Draws | None:
     if context.problems is None or context.run.pipeline.traces is None:
         return None
     if context.graded is None:
-        return _examples_on_paper(context, context.problems, context.run.pipeline.traces.n)
-    settings, n = context.run.pipeline.examples, context.run.pipeline.traces.n
+        return _examples_on_paper(context, context.problems, context.run.pipeline.traces.samples)
+    settings, n = context.run.pipeline.examples, context.run.pipeline.traces.samples
     top = n
     if settings.select != "all":
         top = min(settings.k, n)

@@ -31,7 +31,9 @@ from reasondistill.config.pipeline import (
     EvalSettings,
     ReportSettings,
 )
+from reasondistill.config.rounds import RoundSettings
 from reasondistill.config.sampling import (
+    AlsoSampled,
     JudgeSettings,
     ModelSettings,
     SampledModel,
@@ -235,6 +237,7 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         ),
         "teacher": _harmless("shown to people"),
     },
+    AlsoSampled: {"name": _harmless("letters, digits and . _ -"), "prompt": _read("a prompt")},
     SampledModel: {
         "name": _harmless("letters, digits and . _ -"),
         "tags": _harmless("compared with tags of problems"),
@@ -309,6 +312,11 @@ _DECISIONS: Mapping[type[Section], Mapping[str, Decision]] = {
         "difficulty": _harmless("the name of a model"),
     },
     CheckpointSettings: {"benchmarks": _read("files of benchmarks")},
+    RoundSettings: {
+        "student": _harmless("the name of a student"),
+        "keep_teacher": _harmless("yes or no"),
+        "sampler": _shown_where("a module that is imported", lambda value: ":" in str(value)),
+    },
     ReportSettings: {
         "title": _harmless("shown to people"),
         "published": _harmless("yes or no"),

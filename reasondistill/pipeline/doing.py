@@ -117,8 +117,11 @@ def trace_settings(run: Run) -> TraceSettings:
     """How traces are drawn; the teachers' own folders are found."""
     assert run.pipeline.traces is not None
     settings = run.pipeline.traces
-    teachers = tuple(located(teacher) for teacher in settings.teachers)
-    return settings.model_copy(update={"teachers": teachers})
+    update = {
+        "teachers": tuple(located(teacher) for teacher in settings.teachers),
+        "also": tuple(located(model) for model in settings.also),
+    }
+    return settings.model_copy(update=update)
 
 
 def may_heal(run: Run) -> bool:
@@ -223,7 +226,7 @@ def example_inputs(run: Run) -> ExampleInputs:
         scores = ScoreFolder.of(job)
     samples = None
     if run.pipeline.traces is not None:
-        samples = run.pipeline.traces.n
+        samples = run.pipeline.traces.samples
     return examples.ExampleInputs(
         run.stage("problems"),
         run.stage("traces"),

@@ -146,7 +146,7 @@ def models(run: Run) -> None:
     """Teachers, measured models and the one that scores traces are at the named path or on the
     hub.
     """
-    for model in (*run.pipeline.teachers, *run.pipeline.evals.models):
+    for model in (*run.pipeline.teachers, *run.pipeline.also, *run.pipeline.evals.models):
         identity_of(located(model))
     if run.pipeline.examples.scored_by is not None:
         scoring_model(run).section()
@@ -170,7 +170,8 @@ def model_names(run: Run) -> Iterator[str]:
     students learn from.
     """
     written, judge = run.pipeline.traces, run.pipeline.verdicts.judge
-    served: list[ModelSettings] = [*run.pipeline.teachers, *run.pipeline.evals.models]
+    served: list[ModelSettings] = [*run.pipeline.teachers, *run.pipeline.also]
+    served += run.pipeline.evals.models
     if judge is not None:
         served.append(judge)
     for model in map(located, served):
@@ -274,7 +275,8 @@ class NeededPackage(NamedTuple):
 def needed_packages(run: Run) -> Iterator[NeededPackage]:
     written, settings, judge = run.pipeline.traces, run.pipeline.evals, run.pipeline.verdicts.judge
     default = capabilities_of(DEFAULT_SAMPLER)
-    samplers = [("traces", teacher.capabilities) for teacher in run.pipeline.teachers]
+    writers = (*run.pipeline.teachers, *run.pipeline.also)
+    samplers = [("traces", model.capabilities) for model in writers]
     samplers += [("evals", model.capabilities) for model in settings.models]
     if judge is not None:
         samplers.append(("verdicts", judge.capabilities))
@@ -441,6 +443,8 @@ def _unpinned(run: Run) -> Iterator[tuple[str, str]]:
     served: list[tuple[str, ModelSettings]] = []
     for number, teacher in enumerate(pipeline.teachers):
         served.append((f"traces.teachers.{number}", teacher))
+    for number, model in enumerate(pipeline.also):
+        served.append((f"traces.also.{number}", model))
     for number, model in enumerate(pipeline.evals.models):
         served.append((f"evals.models.{number}", model))
     if pipeline.verdicts.judge is not None:

@@ -18,6 +18,7 @@ from reasondistill.pipeline.runs import Run, Task, parents_of
 from reasondistill.records import fingerprint
 from reasondistill.runs import layout, work_sharing
 from reasondistill.runs.figures import (
+    ExamplesFigures,
     ProblemsFigures,
     TracesFigures,
     VerdictsFigures,
@@ -215,10 +216,14 @@ def seconds_now(folder: Path) -> float:
 
 
 def sources_of(manifest: Manifest) -> tuple[str, ...]:
-    """A sentence for each of several sources of problems."""
-    if manifest.identity.get("stage") != "problems":
-        return ()
-    return tuple(source.sentence for source in ProblemsFigures.of(manifest).sources)
+    """A sentence for each of several sources of problems, or writers of examples."""
+    match manifest.identity.get("stage"):
+        case "problems":
+            return tuple(source.sentence for source in ProblemsFigures.of(manifest).sources)
+        case "examples":
+            return tuple(writer.sentence for writer in ExamplesFigures.of(manifest).writers)
+        case _:
+            return ()
 
 
 def damages_of(run: Run, folder: Path) -> Iterator[str]:
@@ -376,7 +381,7 @@ def missing_chunks(run: Run, task: Task) -> int | None:
         return None
     if problems is None or not folder.exists():
         return None
-    count, n = problems.counts.get("out", 0), run.pipeline.traces.n
+    count, n = problems.counts.get("out", 0), run.pipeline.traces.samples
     chunk = chunk_of(count, n, task.share.of)
     paths = [part / layout.TRACES for part in (folder, *work_sharing.worker_folders(folder))]
     drawn = sum(summary.count_settled(path, n) for path in paths if path.exists())
@@ -392,7 +397,7 @@ def progress_of(run: Run, stage: str) -> str:
     finished = finished_records(run.stage(stage), name)
     if written.accepted is not None:
         return f"{finished:,} {stage}"  # nobody knows how many it will be
-    total = problems.counts.get("out", 0) * written.n
+    total = problems.counts.get("out", 0) * written.samples
     drawn = read_manifest(run.stage("traces"))
     if drawn is not None:
         total += TracesFigures.of(drawn).beyond - drawn.counts.get("absent", 0)

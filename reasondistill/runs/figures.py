@@ -355,11 +355,46 @@ class MixedGroup(LenientRecord):
         return f"over-sampled {times:.2f} times"
 
 
+class WriterFigures(LenientRecord):
+    """What became of the traces of one writer, where several write of every problem. `of_round` is
+    the round whose student it is.
+    """
+
+    name: str
+    of_round: Int64 | None = None
+    traces: Int64 = 0
+    correct: Int64 = 0
+    kept: Int64 = 0
+    dropped: Mapping[str, Int64] = {}
+
+    @property
+    def whose(self) -> str:
+        """`teacher`, or `student of round 1`; of a further model nothing is said."""
+        if self.of_round is None:
+            return ""
+        return f"student of round {self.of_round}"
+
+    @property
+    def reasons(self) -> str:
+        """`3 wrong answer, 1 duplicate text`, the most frequent first."""
+        most_first = sorted(self.dropped.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{count:,} {reason}" for reason, count in most_first)
+
+    @property
+    def sentence(self) -> str:
+        """`distilled-round-1@0ab (student of round 1): 12 examples of 40 traces, 15 correct`."""
+        whose = f" ({self.whose})" if self.whose else ""
+        return (
+            f"{self.name}{whose}: {self.kept:,} examples of {self.traces:,} traces, "
+            f"{self.correct:,} of them correct"
+        )
+
+
 class ExamplesFigures(Figures):
     """Problems and their kept traces. Tokens are those of the kept traces: mean, percentiles and
     maximum. `pass_rate_25_50` counts problems whose share of correct traces is in (25, 50] %;
     0 and 100 have counts of their own. `suspect_golds` are those in suspects.jsonl, `mixture` the
-    groups of a mixture.
+    groups of a mixture, `writers` those who have written of every problem, one after the other.
     """
 
     problems: Int64 = 0
@@ -379,6 +414,7 @@ class ExamplesFigures(Figures):
     pass_rate_100: Int64 = 0
     suspect_golds: Int64 = 0
     mixture: Sequence[MixedGroup] = Field(default=(), exclude_if=lambda groups: not groups)
+    writers: Sequence[WriterFigures] = Field(default=(), exclude_if=lambda writers: not writers)
 
 
 class EvalsFigures(Figures):

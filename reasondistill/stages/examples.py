@@ -66,7 +66,7 @@ from reasondistill.records import (
 from reasondistill.runs import layout, store
 from reasondistill.runs.figures import ProblemsFigures, SourceFigures, TracesFigures
 from reasondistill.runs.graded import read_graded
-from reasondistill.runs.growth import stood_in
+from reasondistill.runs.growth import also_rounds, also_writers, stood_in
 from reasondistill.runs.samples import COUNTED
 
 VERSION = 1
@@ -177,7 +177,8 @@ def run_examples(
         _write_exports(folder, examples.export)
         return store.seal(folder, (UNVERIFIED, EXPORTS))
     remove_outputs(folder)
-    tally = Tally()
+    also = also_writers(manifests["traces"])
+    tally = Tally(by_writer={} if also else None, rounds=also_rounds(also))
     decisions = _decisions(inputs, examples)
     mixer = _mixer_of(examples)
     if mixer is not None:
@@ -185,6 +186,7 @@ def run_examples(
     write_decisions(folder, examples, prompt, tally, decisions)
     if tally.kept == 0:
         raise StageError(nothing_kept(folder, tally))
+    _require_own_samples(folder, tally)
     if mixer is not None:
         _write_mixed(folder, mixer.mixed(), tally, examples)
     fill_empty_split(folder, tally, examples.validation)
@@ -774,7 +776,8 @@ def write_dataset(
     if "problems" in manifests:
         sources = ProblemsFigures.of(manifests["problems"]).sources
     figures = tally.figures().to_dict()
-    figures.pop("mixture", None)
+    for name in ("mixture", "writers"):
+        figures.pop(name, None)
     facts = CardFacts(
         title=about.get("name", "Distilled examples"),
         files=files,
@@ -784,6 +787,7 @@ def write_dataset(
         fingerprints=fingerprints,
         sources=sources,
         mixture=tally.mixture,
+        writers=tally.writers(),
     )
     store.write_text(folder / DATASET / layout.CARD, dataset_card(facts))
 
@@ -848,6 +852,23 @@ def _exported(exports: Path, shape: str) -> list[DatasetFile]:
                     files.append(DatasetFile(split, name, rows, sha256_of(path)))
                 break
     return files
+
+
+def _require_own_samples(folder: Path, tally: Tally) -> None:
+    """Raise StageError where the student of a round has no example: the next one would learn what
+    it learnt, and nothing else.
+    """
+    for writer in tally.writers():
+        if writer.of_round is not None and writer.kept == 0:
+            raise StageError(
+                f"{folder}: none of the {writer.traces:,} traces of {writer.name}, the student of "
+                f"round {writer.of_round}, becomes an example ({writer.correct:,} are correct): "
+                f"{writer.reasons}. The next student would learn nothing that it has not learnt. "
+                f"More samples or another temperature ([rounds] n, temperature) may help; see "
+                f"{folder / DROPPED}."
+            )
+    for name in tally.rounds.keys() - {writer.name for writer in tally.writers()}:
+        raise StageError(f"{folder}: there is no trace of {name}, the student of a round.")
 
 
 def nothing_kept(folder: Path, tally: Tally) -> str:

@@ -70,8 +70,8 @@ def test_traces_that_others_published_go_through_every_filter_of_what_is_wrong()
     problems, filters = pipeline.problems, pipeline.examples.filters
     assert problems is not None and problems.near_duplicates and problems.decontaminate
     known = {one.name for one in all_filters() if one.has_own_table}
-    # These two choose among good traces.
-    assert set(filters) == known - {"of_problems", "length_percentiles", "pass_rate"}
+    # These choose among good traces.
+    assert set(filters) == known - {"of_problems", "length_percentiles", "pass_rate", "of_writer"}
     assert {filters["student_tokens"]["tokenizer"]} == {one.base for one in pipeline.students}
     lines = (ROOT / "pipelines" / "published_traces.toml").read_text(encoding="utf-8").splitlines()
     for place, line in enumerate(lines):

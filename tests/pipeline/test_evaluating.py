@@ -610,7 +610,9 @@ def test_diff_names_every_setting_that_differs(workplace: Path) -> None:
     )
     assert "no setting differs" in run(workplace, "diff", "trial", "trial")
     differs = run(workplace, "diff", "trial/strong", "trial/weak")
-    assert re.search(r"^ *setting +trial/strong +trial/weak *$", differs, re.M) and "model" in differs
+    assert (
+        re.search(r"^ *setting +trial/strong +trial/weak *$", differs, re.M) and "model" in differs
+    )
 
 
 # ---- power ---------------------------------------------------------------------------------------

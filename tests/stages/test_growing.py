@@ -395,11 +395,12 @@ def draw(
     share: Share | None = None,
     n: int = 2,
     says: Callable[[Request], str] = text_of,
+    also: Sequence[dict[str, Any]] = (),
 ) -> list[tuple[str, str]]:
     """The traces of the problems; what was asked."""
     desk = Desk(says)
     run_traces(
-        settings(n=n, teachers=teachers or (ONE,)),
+        settings(n=n, teachers=teachers or (ONE,), also=tuple(also)),
         tmp_path / "out",
         tmp_path / to,
         Serving(Cluster(), desk),
@@ -408,12 +409,14 @@ def draw(
     return desk.asked
 
 
-def by_crew(tmp_path: Path, *teachers: dict[str, Any], to: str = "t") -> list[tuple[str, str]]:
-    draw(tmp_path, *teachers, to=to, share=Share("open", of=2))
+def by_crew(
+    tmp_path: Path, *teachers: dict[str, Any], to: str = "t", also: Sequence[dict[str, Any]] = ()
+) -> list[tuple[str, str]]:
+    draw(tmp_path, *teachers, to=to, also=also, share=Share("open", of=2))
     asked: list[tuple[str, str]] = []
     for number in range(2):
-        asked += draw(tmp_path, *teachers, to=to, share=Share("work", number, 2))
-    return asked + draw(tmp_path, *teachers, to=to, share=Share("close", of=2))
+        asked += draw(tmp_path, *teachers, to=to, also=also, share=Share("work", number, 2))
+    return asked + draw(tmp_path, *teachers, to=to, also=also, share=Share("close", of=2))
 
 
 def traces_of(tmp_path: Path, folder: str = "t") -> list[bytes]:
@@ -529,6 +532,52 @@ def test_traces_that_were_killed_while_they_grew_go_on_and_may_grow_more(tmp_pat
     manifest = run_traces(settings(n=4), problems, folder, steps)
     assert manifest.counts == {"in": 16, "out": 64} and traces_of(tmp_path)[:12] == stood
     assert any(trace.completion.continued_at for trace in traces_in(folder))
+
+
+@pytest.mark.parametrize("draws", [draw, by_crew])
+def test_who_writes_of_every_problem_is_added_behind_what_stands(
+    tmp_path: Path, draws: Callable[..., list[tuple[str, str]]]
+) -> None:
+    made(tmp_path, limit=5)
+    draws(tmp_path, ONE, OTHER)
+    stood = traces_of(tmp_path)
+    own = THIRD | {"n": 3, "name": "own", "temperature": 1.5, "prompt": "think", "of_round": 1}
+    asked = draws(tmp_path, ONE, OTHER, also=[own])
+    assert sorted(asked) == [("third", f"sums/train/{i}:{k}") for i in range(5) for k in (2, 3, 4)]
+    assert set(stood) < set(traces_of(tmp_path))
+    # In the order of problems, each with the samples of its teacher first.
+    written = traces_in(tmp_path / "t")
+    assert [trace.sample for trace in written] == [0, 1, 2, 3, 4] * 5
+    assert {trace.model for trace in written if trace.sample >= 2} == {"own@third"}
+    theirs, his = written[1], written[2]
+    assert theirs.sampling is not None and his.sampling is not None
+    assert his.sampling == theirs.sampling.model_copy(update={"temperature": 1.5})
+    assert theirs.prompt.startswith("question@") and his.prompt.startswith("think@")
+    assert not draws(tmp_path, ONE, OTHER, also=[own]), "nothing is missing"
+
+    more = draws(tmp_path, ONE, OTHER, also=[own | {"n": 4}])
+    assert sorted(more) == [("third", f"sums/train/{i}:5") for i in range(5)]
+    draw(tmp_path, ONE, OTHER, also=[own | {"n": 4}], to="alone")
+    assert traces_of(tmp_path) == traces_of(tmp_path, "alone")
+    # Another problem is dealt to a teacher, and asked of him as well.
+    made(tmp_path, limit=6)
+    grown = draws(tmp_path, ONE, OTHER, also=[own | {"n": 4}])
+    assert {name for _, name in grown} == {f"sums/train/5:{k}" for k in range(6)}
+
+    # Where its first sample would stand, a teacher's stands already.
+    draw(tmp_path, ONE, to="more", n=3)
+    with pytest.raises(DriftError, match="also"):
+        draw(tmp_path, ONE, to="more", also=[own])
+    draw(tmp_path, ONE, to="more")
+    with pytest.raises(DriftError, match="also"):
+        draw(tmp_path, ONE, to="more", also=[own])
+
+    with pytest.raises(DriftError, match="also.1.first was 2, is 3"):
+        draw(tmp_path, ONE, OTHER, also=[own | {"n": 4}], n=3)
+    with pytest.raises(DriftError, match="also.1.sampling.temperature"):
+        draw(tmp_path, ONE, OTHER, also=[own | {"n": 4, "temperature": 1.0}])
+    with pytest.raises(DriftError, match="also"):
+        draw(tmp_path, ONE, OTHER)
 
 
 @pytest.mark.parametrize("draws", [draw, by_crew])

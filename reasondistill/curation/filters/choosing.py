@@ -11,6 +11,7 @@ selected (selecting.py). The examples stage and the forecast both decide with it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ class ProblemChoice:
         self._filters = active_filters(examples) if filters is None else filters
         self._texts: set[bytes] = set()
         self._earlier = EarlierTraces()
+        self._writers: Counter[str] = Counter()
         # Of `majority`: the first text of each answer, and whether it is right.
         self._answers: list[tuple[str, bool]] = []
 
@@ -56,6 +58,7 @@ class ProblemChoice:
         reason = self._drop_reason(candidate)
         if reason is None:
             self._earlier.keep()
+            self._writers[candidate.trace.teacher] += 1
             self.usable.append(self._usable(candidate))
         return reason
 
@@ -63,7 +66,8 @@ class ProblemChoice:
         text = stable_digest(candidate.text)
         is_known = text in self._texts
         if not is_known:
-            candidate = replace(candidate, earlier=self._earlier)
+            of_writer = self._writers[candidate.trace.teacher]
+            candidate = replace(candidate, earlier=self._earlier, of_writer=of_writer)
         for drop_reason in self._filters:
             reason = drop_reason(candidate)
             if reason is not None:

@@ -27,7 +27,8 @@ class Candidate:
     """A trace that may become an example, its verdict, and the text that a student would learn.
 
     `problem` is what was asked, where that is known; `tools` compare answers and count tokens;
-    `earlier` are the usable traces of the problem so far; `pass_rate` is the share of correct ones
+    `earlier` are the usable traces of the problem so far, `of_writer` of which are by who has
+    written this one; `pass_rate` is the share of correct ones
     among all its decided traces, None where none was decided.
     """
 
@@ -37,6 +38,7 @@ class Candidate:
     problem: Problem | None = None
     tools: Tools = NO_TOOLS
     earlier: EarlierTraces = field(default_factory=EarlierTraces)
+    of_writer: int = 0
     pass_rate: float | None = None
 
     @property

@@ -192,23 +192,23 @@ def take_over(
     awaited = {part.place for part in parts[run.name] if part.is_awaited}
     for place, name in makers.items():
         source, target = by_name[name].run.folder / place, run.run.folder / place
-        stages = list(_stage_folders(source))
-        if not stages or not all(_is_finished(source / stage) for stage in stages):
+        stages = list(stage_folders(source))
+        if not stages or not all(is_finished(source / stage) for stage in stages):
             if place in awaited:
                 taken.waits_for.add(name)
             continue
         if not target.exists() or _has_grown(source, target):
             taken.is_new = True
-            _copy(source, target, run.run.folder.parent / _COPYING)
+            copy_part(source, target, run.run.folder.parent / _COPYING)
             # Under another prompt, and at its checkpoints, the same model has cells of its own.
             for cell in source.parent.glob(f"{source.name}{VARIANT}*"):
                 beside = target.parent / cell.name
                 if not beside.exists():
-                    _copy(cell, beside, run.run.folder.parent / _COPYING)
+                    copy_part(cell, beside, run.run.folder.parent / _COPYING)
     return taken
 
 
-def _stage_folders(part: Path) -> Iterator[str]:
+def stage_folders(part: Path) -> Iterator[str]:
     """The folders of a part that stages finish: itself, or those in it."""
     if (part / MANIFEST).exists():
         yield "."
@@ -217,7 +217,7 @@ def _stage_folders(part: Path) -> Iterator[str]:
         yield manifest.parent.name
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
     manifest = read_manifest(folder)
     return manifest is not None and manifest.status == "complete"
 
@@ -232,7 +232,7 @@ def _has_grown(source: Path, target: Path) -> bool:
     return ours.output != theirs.output and ours.output in theirs.stood
 
 
-def _copy(source: Path, target: Path, copying: Path) -> None:
+def copy_part(source: Path, target: Path, copying: Path) -> None:
     """Verify a part, and make a copy of it that appears whole. Raises StageError for a link in
     either: whoever made the folder may have laid one to a file of its user, or to a place of his.
     """
@@ -240,7 +240,7 @@ def _copy(source: Path, target: Path, copying: Path) -> None:
     link = first_link(source)
     if link is not None:
         raise _is_link(link)
-    for stage in _stage_folders(source):
+    for stage in stage_folders(source):
         folder = source / stage
         verify_files(folder, require_complete(folder))
     with disk_errors(target):

@@ -87,6 +87,7 @@ def _funnel(facts: Facts) -> list[str]:
         wording.funnel_table(facts),
         wording.sources_table(facts),
         wording.mixture_table(facts),
+        wording.writers_table(facts),
     ]
     return [table(content) for content in tables if content.rows]
 

@@ -143,11 +143,12 @@ def _funnel(facts: Facts) -> Markup:
     if not facts.funnel:
         return Markup("")
     parts = [macro("sections.html", "funnel", [_step(step) for step in facts.funnel])]
-    sources, mixture = wording.sources_table(facts), wording.mixture_table(facts)
-    if sources.rows:
-        parts.append(plain(sources, label="Sources of problems"))
-    if mixture.rows:
-        parts.append(plain(mixture, label="Mixture of examples"))
+    tables = {
+        "Sources of problems": wording.sources_table(facts),
+        "Mixture of examples": wording.mixture_table(facts),
+        "Writers of examples": wording.writers_table(facts),
+    }
+    parts += [plain(content, label=label) for label, content in tables.items() if content.rows]
     return joined(parts)
 
 

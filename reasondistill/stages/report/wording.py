@@ -341,6 +341,18 @@ def mixture_table(facts: Facts) -> Table:
     return Table(header, tuple(rows))
 
 
+def writers_table(facts: Facts) -> Table:
+    """Who has written how much of what was trained on; no rows where there is one writer."""
+    rows: list[tuple[str, ...]] = []
+    for stage in facts.stages:
+        if stage.place == EXAMPLES:
+            for writer in ExamplesFigures.of(stage.manifest).writers:
+                counts = (writer.traces, writer.correct, writer.kept)
+                rows.append((writer.name, writer.whose, *map(whole, counts), writer.reasons))
+    header = ("writer", "who", "traces", "correct", "examples", "dropped")
+    return Table(header, tuple(rows))
+
+
 def funnel_words(step: FunnelStep) -> list[str]:
     """`1,204 correct`, `12 set aside: duplicate question`."""
     words: list[str] = []

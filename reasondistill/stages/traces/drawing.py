@@ -86,7 +86,7 @@ def work_on(
             sampler = opened.enter_context(job.serving.open(work.model, work.hand))
         caching = CachingSampler(sampler, logprobs=k)
         if claimed is None:
-            _check_prompts(job, caching, problems)
+            _check_prompts(job, work, caching, problems)
         unfinished = job.unfinished_of(work.model)
         with _cache_of(job, sampler, k) as cache:
             with ends_at_once(job.session.stop):
@@ -107,7 +107,7 @@ def work_on(
                 )
                 path = job.target / layout.TRACES
                 with Recorder(path, progress, failures, cache, unfinished) as recorder:
-                    drawing = _Drawing(job, caching, watch, recorder, unfinished)
+                    drawing = _Drawing(job, work, caching, watch, recorder, unfinished)
                     with kept_by(sampler, recorder.keep if unfinished else None):
                         if job.ledger is None:
                             drawing.draw(problems if claimed is None else claimed, work.missing)
@@ -141,11 +141,13 @@ def _cache_of(job: TraceJob, sampler: Sampler, k: int) -> Generator[TopKWriter |
         yield cache
 
 
-def _check_prompts(job: TraceJob, sampler: CachingSampler, problems: Iterable[Problem]) -> None:
+def _check_prompts(
+    job: TraceJob, work: ModelWork, sampler: CachingSampler, problems: Iterable[Problem]
+) -> None:
     """Raise StageError, before anything is drawn, when too many of the problems cannot be asked."""
     if sampler.max_model_len is None:
         return  # a server renders them itself
-    faults = sampler.unaskable(problems, job.prompt)
+    faults = sampler.unaskable(problems, work.prompt)
     if job.allowance.is_refused_too_often(len(faults)):
         causes = Counter(cause_of(failed(str(fault), fault="input")) for fault in faults.values())
         raise too_many_refused(job.folder, job.allowance, len(faults), causes)
@@ -177,6 +179,7 @@ class _Drawing:
     """What draws samples and writes them down, while a model is open."""
 
     job: TraceJob
+    work: ModelWork
     sampler: CachingSampler
     watch: servers.Watch
     recorder: Recorder
@@ -193,8 +196,8 @@ class _Drawing:
         traces = sample_traces(
             _until_stopped(job, problems),
             self.sampler,
-            job.prompt,
-            job.traces.resolve(),
+            self.work.prompt,
+            self.work.sampling,
             missing=missing,
             refuse=self._put,
             find_begun=find_begun,
@@ -212,6 +215,9 @@ class _Drawing:
                     break
 
     def _put(self, trace: Trace, top_k: TopK | None = None) -> None:
+        if self.work.writer is not None:
+            revision = trace.model.rpartition("@")[2]
+            trace = trace.model_copy(update={"model": f"{self.work.writer}@{revision}"})
         self.recorder.put(trace, top_k)
         if self.job.ledger is not None:
             self.job.ledger.add(trace)

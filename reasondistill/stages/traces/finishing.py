@@ -37,7 +37,7 @@ def finish(job: TraceJob, seconds: float, workers: int = 1) -> Manifest:
     drawing = _trimmed(job)
     not_there = absent.take_out(path, job.traces.n)
     absent.write_fewer(folder, job.problems, not_there, job.traces.n)
-    sums = summary.tally(path, job.traces.n)
+    sums = summary.tally(path, job.traces.samples)
     _check_failures(job, sums, _allowance(job, drawing))
     summary.write_set_aside(folder, job.problems, sums)
     _tell_failures(job, sums)

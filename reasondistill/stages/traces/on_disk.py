@@ -68,11 +68,15 @@ def settled_ids(path: Path) -> set[str]:
     return {row["id"] for row in rows if not is_lost(row["completion"])}
 
 
-def drawn_by(path: Path) -> dict[str, str]:
-    """Which model has drawn each problem that has a sample which did not fail."""
+def drawn_by(path: Path, first: int | None = None) -> dict[str, str]:
+    """Which model has drawn each problem that has a sample which did not fail; only the `first` so
+    many of each count, where others stand behind them that models write of every problem.
+    """
     if not path.exists():
         return {}
     whole = (row for row in read_samples(path) if not is_failed(row["completion"]))
+    if first is not None:
+        whole = (row for row in whole if row["sample"] < first)
     return {row["problem_id"]: row["model"] for row in whole}
 
 

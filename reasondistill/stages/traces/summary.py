@@ -118,7 +118,8 @@ def engine(folder: Path, traces: TraceSettings, cluster: Cluster) -> TracesFigur
     """Engine settings that the last bits of a number may depend on: told, not part of the identity;
     empty where no engine samples.
     """
-    if not any(teacher.capabilities.is_engine for teacher in traces.teachers):
+    writers = (*traces.teachers, *traces.also)
+    if not any(model.capabilities.is_engine for model in writers):
         return TracesFigures()
     settings = cluster.vllm.model_dump(
         mode="json", exclude={"gpu_memory_utilization", "cpu_kvcache_gib", "threads"}

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reasondistill.config import SampledModel, TraceSettings
-from reasondistill.models.prompts import NamedPrompt
+from reasondistill.config import AlsoSampled, SampledModel, TraceSettings
+from reasondistill.models.prompts import NamedPrompt, load_prompt
 from reasondistill.models.samplers import problem_and_sample
 from reasondistill.models.samplers.opening import Serving, identity_of
-from reasondistill.records import Problem
+from reasondistill.records import Problem, Sampling
 from reasondistill.runs import layout
+from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.growth import asked_in, stood_in
 from reasondistill.runs.missing import UNTIL
 from reasondistill.runs.session import Session
-from reasondistill.runs.store import HasGrown, read_manifest, require_complete
+from reasondistill.runs.store import HasGrown, Manifest, read_manifest, require_complete
 from reasondistill.stages.traces import capture, on_disk
 from reasondistill.stages.traces.failures import Allowance
 from reasondistill.stages.traces.ledger import Ledger
@@ -63,24 +64,28 @@ class TraceJob:
             return self.ledger.plan().missing
         missing: dict[str, tuple[int, ...]] = {}
         for problem in self.problems:
-            numbers = range(self.traces.n)
+            numbers = range(self.traces.samples)
             lacking = [number for number in numbers if f"{problem.id}:{number}" not in finished]
             if lacking:
                 missing[problem.id] = tuple(lacking)
         return missing
 
-    def is_fresh(self, hand: Sequence[Problem], missing: Mapping[str, tuple[int, ...]]) -> bool:
-        """Whether no sample of these problems stands yet; `missing` is what they lack."""
+    def is_fresh(
+        self, hand: Sequence[Problem], missing: Mapping[str, tuple[int, ...]], n: int
+    ) -> bool:
+        """Whether no sample of these problems stands yet that is among the `n` of this writer;
+        `missing` is what they lack of these.
+        """
         if self.ledger is not None:
             return not any(self.ledger.is_begun(problem.id) for problem in hand)
-        return sum(map(len, missing.values())) == self.traces.n * len(hand)
+        return sum(map(len, missing.values())) == n * len(hand)
 
     def count_asked(self, trace_ids: Set[str]) -> int:
-        """How many of these are among the first `n` of their problem: a larger n may have drawn
-        others before.
+        """How many of these are among the samples of their problem that are wanted: a larger n may
+        have drawn others before.
         """
         samples = (problem_and_sample(trace_id)[1] for trace_id in trace_ids)
-        return sum(sample < self.traces.n for sample in samples)
+        return sum(sample < self.traces.samples for sample in samples)
 
     @property
     def is_stopped(self) -> bool:
@@ -131,11 +136,15 @@ class ModelWork:
     """
 
     model: SampledModel
+    prompt: NamedPrompt
+    sampling: Sampling
     number: int
     hand: tuple[Problem, ...]
     is_fresh: bool
     missing: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     unscored: frozenset[str] = frozenset()
+    # What its traces say that they are by, in the place of the model's own name.
+    writer: str | None = None
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -162,16 +171,55 @@ def plan_work(
     """
     works: list[ModelWork] = []
     hands = deal_problems(job)
-    for number, model in enumerate(job.traces.teachers):
+    traces = job.traces
+    sampling = traces.resolve()
+    for number, model in enumerate(traces.teachers):
         hand = hands[number]
-        its_own = {problem.id: missing[problem.id] for problem in hand if problem.id in missing}
+        its_own = _among(range(traces.n), hand, missing)
         to_score: frozenset[str] = frozenset()
         if unscored and model.capabilities.gives_logprobs:
             to_score = _traces_of(hand, unscored)
         if its_own or to_score:
-            is_fresh = job.is_fresh(hand, its_own)
-            works.append(ModelWork(model, number, tuple(hand), is_fresh, its_own, to_score))
+            is_fresh = job.is_fresh(hand, its_own, traces.n)
+            works.append(
+                ModelWork(
+                    model, job.prompt, sampling, number, tuple(hand), is_fresh, its_own, to_score
+                )
+            )
+    for place, also in enumerate(traces.also):
+        its_own = _among(traces.numbers_of(place), job.problems, missing)
+        if its_own:
+            is_fresh = job.is_fresh(job.problems, its_own, also.n)
+            works.append(
+                ModelWork(
+                    also.as_sampled_model(),
+                    prompt_of(traces, also),
+                    traces.sampling_of(also),
+                    len(traces.teachers) + place,
+                    job.problems,
+                    is_fresh,
+                    its_own,
+                    writer=also.name,
+                )
+            )
     return works
+
+
+def prompt_of(traces: TraceSettings, also: AlsoSampled) -> NamedPrompt:
+    """What a model of `also` is asked with."""
+    return load_prompt(also.prompt or traces.prompt)
+
+
+def _among(
+    numbers: range, hand: Iterable[Problem], missing: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Of what these problems lack the samples with these numbers."""
+    its_own: dict[str, tuple[int, ...]] = {}
+    for problem in hand:
+        lacking = tuple(number for number in missing.get(problem.id, ()) if number in numbers)
+        if lacking:
+            its_own[problem.id] = lacking
+    return its_own
 
 
 def deal_problems(job: TraceJob) -> list[list[Problem]]:
@@ -182,7 +230,10 @@ def deal_problems(job: TraceJob) -> list[list[Problem]]:
     hands: list[list[Problem]] = [[] for _ in teachers]
     drawn_by: Mapping[str, str] = {}
     if len(teachers) > 1:
-        drawn_by = on_disk.drawn_by(job.folder / layout.TRACES)
+        first = None
+        if job.traces.also:
+            first = job.traces.n
+        drawn_by = on_disk.drawn_by(job.folder / layout.TRACES, first)
     places: dict[str, int] = {}
     if drawn_by:
         places = _places(teachers)
@@ -228,7 +279,8 @@ def grows_in(traces: TraceSettings) -> tuple[str, ...]:
     """
     if traces.budget_tokens is not None:
         return (f"{UNTIL}.budget_tokens",)
-    return ("n", "limit", f"{UNTIL}.accepted", f"{UNTIL}.first")
+    others = [f"also.{place + 1}.n" for place in range(len(traces.also))]
+    return ("n", "limit", f"{UNTIL}.accepted", f"{UNTIL}.first", *others)
 
 
 def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> HasGrown:
@@ -263,10 +315,21 @@ def has_grown(traces: TraceSettings, problems_folder: Path, folder: Path) -> Has
             return traces.accepted is None and not had_rule
         if name == "section.limit":
             return bool(stood)  # all that have traces are there, whatever their number is now
+        if name == "section.also" or name.removeprefix("section.also.").isdigit():
+            # Its samples are numbered behind the first n, where nobody else's may stand.
+            return old is None and not _has_more(before, traces.n)
         is_teacher = name.removeprefix("section.teachers.").isdigit()
         return is_teacher and old is None and len(_places(traces.teachers)) == len(traces.teachers)
 
     return is_growth
+
+
+def _has_more(before: Manifest | None, n: int) -> bool:
+    """Whether a folder may hold more than `n` samples of a problem by its teachers."""
+    if before is None:
+        return False
+    drawn = before.section.get("n")
+    return TracesFigures.of(before).beyond > 0 or (isinstance(drawn, int) and drawn > n)
 
 
 def section_of(
@@ -284,6 +347,10 @@ def section_of(
         "sampling": traces.resolve().model_dump(mode="json"),
         "teachers": {str(number): model_section(model) for number, model in models},
     }
+    if traces.also:
+        section["also"] = {
+            str(place + 1): also_section(traces, place) for place in range(len(traces.also))
+        }
     until = until_of(traces, policy)
     if until is None:
         return section
@@ -302,6 +369,23 @@ def until_of(traces: TraceSettings, policy: str) -> dict[str, Any] | None:
     if traces.budget_tokens is not None:
         until["budget_tokens"] = traces.budget_tokens
     return until
+
+
+def also_section(traces: TraceSettings, place: int) -> dict[str, Any]:
+    """What the samples of the model at this place of `also` depend on, besides the prompt. With
+    another first number they would be other samples.
+    """
+    model = traces.also[place]
+    section = model_section(model.as_sampled_model())
+    for key in ("share", "tags"):
+        section.pop(key, None)
+    sampling = traces.sampling_of(model).model_dump(mode="json")
+    section |= {"first": traces.numbers_of(place).start, "n": model.n, "sampling": sampling}
+    for key in ("name", "of_round"):
+        value = getattr(model, key)
+        if value is not None:
+            section[key] = value
+    return section | {"prompt": prompt_of(traces, model).tag}
 
 
 def model_section(model: SampledModel) -> dict[str, Any]:
