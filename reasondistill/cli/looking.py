@@ -145,8 +145,8 @@ def show_document(
             dropped=dict(state.dropped),
             seconds=state.seconds or None,
             peak_memory_gib=state.peak_memory_gib or None,
-            missing=state.missing,
-            kept=state.kept,
+            missing=tuple(map(as_text, state.missing)),
+            kept=tuple(map(as_text, state.kept)),
             sources=state.sources,
             costs=state.costs,
         )
@@ -163,7 +163,7 @@ def show_document(
         scores=tuple(map(ScoreRow.of, found.main_scores)),
         differences=difference_rows(found.differences),
         files=tuple(map(as_text, files)),
-        next=tuple(following),
+        next=tuple(map(as_text, following)),
     )
 
 

@@ -440,6 +440,7 @@ def comparison_document(comparison: Comparison, following: Sequence[str]) -> Com
         LeftOutRow,
         PooledRow,
         ScoreRow,
+        as_text,
         difference_rows,
     )
     from reasondistill.statistics import mean_interval, verdict_word
@@ -515,7 +516,7 @@ def comparison_document(comparison: Comparison, following: Sequence[str]) -> Com
         flips=tuple(flips),
         metrics=metrics,
         notes=tuple(comparison.notes),
-        next=tuple(following),
+        next=tuple(map(as_text, following)),
     )
 
 

@@ -246,9 +246,9 @@ def run_document(run: Run, outcome: RunOutcome, speech: Speech) -> RunDocument:
         warnings=tuple(speech.warnings),
         scores=tuple(map(ScoreRow.of, results.main_scores)),
         differences=difference_rows(results.differences),
-        missing=tuple(results.missing),
+        missing=tuple(map(as_text, results.missing)),
         files=tuple(map(as_text, results.files(run))),
-        next=tuple(outcome.next),
+        next=tuple(map(as_text, outcome.next)),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -157,6 +158,14 @@ def test_a_document_has_the_numbers_of_the_run(here: Path) -> None:
     compared = json.loads(give("compare", *PAIR, "--json").stdout)
     assert {row["benchmark"] for row in compared["differences"]} == set(BENCHMARKS)
     assert len(compared["pooled"]) == 2
+
+
+def test_a_folder_whose_name_is_no_text_has_a_document_too(here: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "r\udce4"
+    shutil.copytree(here / "runs", runs)
+    for words in (("show", "demo"), ("compare", *PAIR, "--flips", "0")):
+        printed = json.loads(give(*words, "--json", "--runs", str(runs)).stdout)
+        assert any("r\\udce4" in line for line in printed["next"])
 
 
 def test_a_plan_is_a_document_and_nothing_is_done(
