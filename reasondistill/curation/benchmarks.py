@@ -168,9 +168,10 @@ def set_ungraded_aside(
         for rule in benchmark.set_aside
     ]
     for entry in entries:
-        reason = None
-        if isinstance(entry, Problem):
-            reason = next((reason for reason, holds in rules if holds(entry.answer)), None)
+        if isinstance(entry, SetAside):
+            yield entry
+            continue
+        reason = next((reason for reason, holds in rules if holds(entry.answer)), None)
         if reason is None:
             yield entry
         else:
