@@ -225,8 +225,8 @@ def run_document(run: Run, outcome: RunOutcome, speech: Speech) -> RunDocument:
             stage=ended.task.stage,
             units=ended.task.units,
             state="done",
-            counts=ended.counts and dict(ended.counts),
-            dropped=ended.dropped and dict(ended.dropped),
+            counts=None if ended.counts is None else dict(ended.counts),
+            dropped=None if ended.dropped is None else dict(ended.dropped),
             seconds=ended.seconds,
         )
         tasks.append(row)

@@ -342,7 +342,8 @@ def test_later_rounds_are_the_same_file_with_another_writer(place: Path) -> None
         finish_student(rounds.folder(number) / "5-students/tiny-seed1", str(base))
     second = rounds.after(run, 2)
     third = rounds.after(second, 3).pipeline
-    (writer,) = third.traces.also if third.traces else ()
+    assert third.traces is not None
+    (writer,) = third.traces.also
     assert (writer.name, writer.of_round, writer.n) == ("tiny-seed1-round-2", 2, 4)
     assert writer.prompt == "think" and third.rounds is None
     rule = {"most": 2, "only": True, "writers": ["tiny-seed1-round-2"]}
