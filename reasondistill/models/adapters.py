@@ -146,7 +146,7 @@ class Adapter:
     @property
     def sums(self) -> Path:
         """The sums of the merged model's files, written last."""
-        return self.place / "sums.json"
+        return self.place / layout.CHECKPOINT_SUMS
 
     @property
     def is_merged(self) -> bool:

@@ -14,16 +14,19 @@ import os
 import subprocess
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from reasondistill.config import Cluster, ModelSettings
 from reasondistill.errors import ConfigError, MissingDependencyError, StageError
 from reasondistill.foreign_text import shown_line
 from reasondistill.interpreter import safe_environment, safe_python
 from reasondistill.models.adapters import SAID, adapter_of
-from reasondistill.models.samplers import Sampler
-from reasondistill.models.samplers.opening import OpenSampler, open_sampler
 from reasondistill.records import Problem
 from reasondistill.runs.store import StopSignal
+
+if TYPE_CHECKING:
+    from reasondistill.models.samplers.base import Sampler
+    from reasondistill.models.samplers.opening import OpenSampler
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ _TOLD = 3
 
 def merging_opener(stop: StopSignal) -> OpenSampler:
     """Opens samplers as `open_sampler` does; an adapter is merged with its base before."""
+    from reasondistill.models.samplers.opening import open_sampler
 
     def opened(model: ModelSettings, cluster: Cluster, problems: Sequence[Problem]) -> Sampler:
         merge_adapter(model, stop)

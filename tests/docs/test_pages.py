@@ -37,7 +37,7 @@ def anchors_of(text: str) -> set[str]:
     for line in re.findall(r"^#+ (.+)$", _FENCED.sub("", text), re.M):
         kept = re.sub(r"[^\w\s-]", "", line).strip().lower()
         found.add(re.sub(r"[-\s]+", "-", kept))
-    written = re.findall(r"\{ #([\w.]+) \}", text) + re.findall(r'id="([\w.]+)"', text)
+    written = re.findall(r"\{ #([\w.-]+) \}", text) + re.findall(r'id="([\w.]+)"', text)
     return found | set(written)
 
 

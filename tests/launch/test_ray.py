@@ -70,7 +70,7 @@ def test_a_run_on_ray_makes_the_records_of_one_machine_although_a_worker_is_kill
     assert process.returncode == 0, said + bed.logs()
     for name, records in undisturbed.items():
         assert bed.records(name) == records, name
-    assert "traces[1/2] m: 120 samples of 30 problems to draw" in said
+    assert re.search(r"^ *traces \d/\d\b.*\bm: 120 samples of 30 problems to draw$", said, re.M)
     repeated = sum(count - 1 for count in bed.teacher.asked.values())
     assert repeated <= 2 * 2, "only what was in flight is drawn again"
 

@@ -204,7 +204,7 @@ def test_weights_that_are_lost_at_the_url_are_not_taken_for_left_there(
     there = RunFolder(tmp_path / "there").student("small")
     (there.path / "manifest.json").write_text("{")
     (there.model / "model.safetensors").unlink()
-    with pytest.raises(DataError, match="1 files cannot be mended"):
+    with pytest.raises(DataError, match="1 file cannot be mended"):
         app(["repair", f"file://{tmp_path}/there"])
     said = capsys.readouterr().out
     assert "put back from its copy" in said and "model.safetensors: cannot be mended" in said

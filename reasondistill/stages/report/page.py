@@ -78,7 +78,7 @@ def render_page(facts: Facts, *, title: str, about: str) -> str:
     if facts.has_browser:
         katex = f"{layout.BROWSER}/{KATEX}"  # for formulas; the page is whole without it
     page = render(
-        "report.html",
+        layout.REPORT_PAGE,
         policy=_policy(),
         title=title,
         about=about,

@@ -32,6 +32,7 @@ from reasondistill.models.quantised import quantisation_of
 from reasondistill.models.tokenizer_files import open_tokenizer
 from reasondistill.models.weights import model_identity, verified_folder, weight_bytes
 from reasondistill.records import Finite, Natural, Record
+from reasondistill.runs import layout
 from reasondistill.runs.store import disk_errors, write_json, write_text
 from reasondistill.stages.students.bases import PART
 from reasondistill.stages.students.distilling.teacher import free_memory
@@ -45,7 +46,7 @@ RECORD = "int8.json"
 # Files of the student that are copied as they are: what its tokens and its prompt depend on.
 _AS_THEY_ARE = (
     *("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
-    *("chat_template*", "vocab.*", "merges.txt", "*.model", "reasondistill.json", "LICENSE*"),
+    *("chat_template*", "vocab.*", "merges.txt", "*.model", layout.OWN_FACTS, "LICENSE*"),
 )
 # What both models read and go on with. A copy of sound weights differs by 0.001 to 0.02 nats.
 _PROMPTS = (
@@ -145,7 +146,7 @@ def make_int8_copy(source: Path, target: Path, *, trust_remote_code: bool = Fals
                 tokens=sum(map(len, rows)),
             )
             write_json(part / RECORD, copy.model_dump())
-            write_text(part / "README.md", card_of(copy))
+            write_text(part / layout.CARD, card_of(copy))
             part.rename(target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
