@@ -92,6 +92,11 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
+def gave_up(error: BaseException) -> DataError:
+    """What the user is told of a library's panic."""
+    return DataError(f"a library gave up ({error}): a tokenizer that is no good, perhaps.")
+
+
 class Stopped(BaseException):
     """SIGINT or SIGTERM while nothing is in hand that a stop could spoil: what is open is closed,
     and `main` says so.

@@ -31,7 +31,7 @@ from reasondistill.cli import (
     task,
 )
 from reasondistill.cli.console import app, block, err, out, refused_by_disk, show_streams
-from reasondistill.errors import DataError, Interrupted, ReasonDistillError, Stopped, is_panic
+from reasondistill.errors import Interrupted, ReasonDistillError, Stopped, gave_up, is_panic
 
 # Each of them registers its commands.
 COMMANDS = (
@@ -82,7 +82,7 @@ def main() -> None:
     except BaseException as error:
         if not is_panic(error):
             raise
-        refuse(DataError(f"a library gave up ({error}): a tokenizer that is no good, perhaps."))
+        refuse(gave_up(error))
 
 
 def leave() -> None:

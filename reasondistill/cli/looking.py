@@ -26,7 +26,7 @@ from reasondistill.cli.console import (
     say,
 )
 from reasondistill.cli.fitting import fits, print_table
-from reasondistill.cli.results import SCREEN, Results, print_result
+from reasondistill.cli.results import SCREEN, Results, pair_of, print_result
 from reasondistill.cli.speaking import AsJson, Quiet, command_line, print_next, speaking, warn
 from reasondistill.durations import duration
 from reasondistill.errors import StageError, Stopped
@@ -117,10 +117,10 @@ def next_of_show(
         commands.append(command_line("resume", name, runs=runs))
     if run.layout.traces.exists():
         commands.append(command_line("view", name, runs=runs))
-    if results is not None and results.differences:
-        first = results.differences[0]
-        pair = (f"{name}/{first.model}", f"{name}/{first.baseline}")
-        commands.append(command_line("compare", *pair, runs=runs))
+    if results is not None:
+        pair = pair_of(name, run, results)
+        if pair:
+            commands.append(command_line("compare", *pair, runs=runs))
     return commands
 
 
@@ -145,8 +145,8 @@ def show_document(
             dropped=dict(state.dropped),
             seconds=state.seconds or None,
             peak_memory_gib=state.peak_memory_gib or None,
-            missing=state.missing,
-            kept=state.kept,
+            missing=tuple(map(as_text, state.missing)),
+            kept=tuple(map(as_text, state.kept)),
             sources=state.sources,
             costs=state.costs,
         )
@@ -163,7 +163,7 @@ def show_document(
         scores=tuple(map(ScoreRow.of, found.main_scores)),
         differences=difference_rows(found.differences),
         files=tuple(map(as_text, files)),
-        next=tuple(following),
+        next=tuple(map(as_text, following)),
     )
 
 

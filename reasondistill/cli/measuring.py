@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -433,22 +433,23 @@ def next_of_comparison(
 
 def comparison_document(comparison: Comparison, following: Sequence[str]) -> CompareDocument:
     """What --json prints."""
+    from reasondistill.cli import documents
     from reasondistill.cli.documents import (
         ChangeRow,
         CompareDocument,
         FlipRow,
         LeftOutRow,
         PooledRow,
-        ScoreRow,
+        as_text,
         difference_rows,
     )
     from reasondistill.statistics import mean_interval, verdict_word
 
-    scores: list[ScoreRow] = []
+    scores: list[documents.ScoreRow] = []
     for (benchmark, model), sheet in comparison.sheets.items():
         if sheet.problems:
             found = mean_interval(sheet.correct)
-            row = ScoreRow(
+            row = documents.ScoreRow(
                 model=model,
                 benchmark=benchmark,
                 metric="pass@1",
@@ -461,7 +462,11 @@ def comparison_document(comparison: Comparison, following: Sequence[str]) -> Com
             scores.append(row)
     pooled: list[PooledRow] = []
     for (model, baseline), both in comparison.pooled.items():
-        for weight, gap in (("problem", both.by_problem), ("benchmark", both.by_benchmark)):
+        weighted: list[tuple[Literal["problem", "benchmark"], PairedEstimate]] = [
+            ("problem", both.by_problem),
+            ("benchmark", both.by_benchmark),
+        ]
+        for weight, gap in weighted:
             row = PooledRow(
                 model=model,
                 baseline=baseline,
@@ -515,7 +520,7 @@ def comparison_document(comparison: Comparison, following: Sequence[str]) -> Com
         flips=tuple(flips),
         metrics=metrics,
         notes=tuple(comparison.notes),
-        next=tuple(following),
+        next=tuple(map(as_text, following)),
     )
 
 

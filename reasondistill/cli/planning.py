@@ -198,7 +198,7 @@ def plan_document(
     is_guess: bool,
 ) -> PowerDocument:
     """What --json prints."""
-    from reasondistill.cli.documents import PowerDocument, PowerRow
+    from reasondistill.cli.documents import PowerDocument, PowerRow, as_text
 
     rows: list[PowerRow] = []
     for one in chances:
@@ -224,7 +224,7 @@ def plan_document(
         is_guess=is_guess,
         rows=tuple(rows),
         samples_needed=samples,
-        next=tuple(following),
+        next=tuple(map(as_text, following)),
     )
 
 

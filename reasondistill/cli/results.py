@@ -192,11 +192,26 @@ def next_of_run(run: Run, results: Results | None) -> list[str]:
             commands.append(command_line("view", name))
         return commands
     commands = [command_line("view", name)]
-    if results.differences:
-        first = results.differences[0]
-        pair = (f"{name}/{first.model}", f"{name}/{first.baseline}")
+    pair = pair_of(name, run, results)
+    if pair:
         commands.append(command_line("compare", *pair))
     return commands
+
+
+def pair_of(name: str, run: Run, results: Results) -> tuple[str, ...]:
+    """Two models as `compare` takes them, of the first difference whose models have samples of
+    their own here; of a student with several seeds, which is one row in a report, its first one.
+    Empty where there is no difference.
+    """
+    if "=" in name.partition("/")[0]:  # else it would be a label
+        name = f"./{name}"
+    has_samples = {path.parent.name for path in run.stage("evals").glob("*/*/traces")}
+    seeds = run.pipeline.seed_groups()
+    for row in results.differences:
+        pair = [seeds.get(name, (name,))[0] for name in (row.model, row.baseline)]
+        if has_samples.issuperset(pair):
+            return tuple(f"{name}/{model}" for model in pair)
+    return ()
 
 
 def name_of(run: Run) -> str:

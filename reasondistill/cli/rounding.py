@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reasondistill.cli.console import named, out, plain_table, say
+from reasondistill.cli.speaking import Speech, warn
 from reasondistill.cli.starting import start
 
 if TYPE_CHECKING:
@@ -36,37 +37,47 @@ def say_not_counted(pipeline: Pipeline) -> None:
 
 
 def do_later_rounds(
-    rounds: Rounds, stages: Sequence[str], *, dry_run: bool, wait: bool, trust: bool
+    rounds: Rounds,
+    stages: Sequence[str],
+    *,
+    dry_run: bool,
+    wait: bool,
+    trust: bool,
+    speech: Speech | None = None,
 ) -> None:
     """Do one round after another, each when the one before is done; a dry run says what they are.
 
-    Where jobs of a round are left that nobody waits for, it says how the next one comes.
+    Where jobs of a round are left that nobody waits for, it says how the next one comes, with
+    --quiet too.
     """
     from reasondistill.launch.exclusive import only_one
     from reasondistill.pipeline.rounds import take_over
 
+    speech = speech or Speech("resume", quiet=False, as_json=False)
     if dry_run:
-        print_rounds(rounds)
+        with speech.last():
+            print_rounds(rounds)
         return
     before = rounds.first
     if set(stages) != set(before.stages):
-        say(
+        warn(
             f"[yellow]Round 1 of {rounds.settings.count} alone:[/] not all of its stages were "
             "asked for. The command without --only, --from and --until does the others."
         )
         return
     for number in rounds.numbers:
         if not is_over(before):
-            say(
+            warn(
                 f"Round {number} of {rounds.settings.count} begins when all of "
                 f"{named(before.folder)} is done: give the same command again then, or with --wait."
             )
             return
-        with only_one(rounds.folder(number)):
-            following = rounds.after(before, number)
+        # First, for a link is refused there.
+        following = rounds.after(before, number)
+        with only_one(following.folder):
             take_over(rounds.first, before, following)
         say(f"\n[bold]Round {number} of {rounds.settings.count}[/] → {named(following.folder)}")
-        start(following, list(stages), wait=wait, trust=trust)
+        start(following, list(stages), wait=wait, trust=trust, speech=speech)
         before = following
 
 

@@ -85,4 +85,4 @@ def run_command(
             )
         start(run, stages, dry_run=dry_run, wait=wait, trust=trust, speech=speech)
         if rounds is not None:
-            do_later_rounds(rounds, stages, dry_run=dry_run, wait=wait, trust=trust)
+            do_later_rounds(rounds, stages, dry_run=dry_run, wait=wait, trust=trust, speech=speech)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reasondistill.cli.console import err, named, out, print_json, refused_by_disk, say
-from reasondistill.errors import ReasonDistillError, Stopped
+from reasondistill.errors import ReasonDistillError, Stopped, gave_up, is_panic
 from reasondistill.launch.noise import VERBOSE
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def speaking(command: str, *, quiet: bool = False, as_json: bool = False) -> Gen
     _speeches.append(speech)
     try:
         yield speech
-    except (Exception, Stopped) as error:
+    except BaseException as error:
         if as_json:
             _print_error(command, error)
         raise
@@ -102,12 +102,15 @@ def _print_error(command: str, error: BaseException) -> None:
     """The document of an error that `main` says in one line; none of a fault of ours."""
     from reasondistill.cli.documents import ErrorDocument, WhatFailed, as_text
 
-    said = error
-    if isinstance(error, Exception) and not isinstance(error, ReasonDistillError):
-        refused = refused_by_disk(error)
-        if refused is None:
-            return
-        said = refused
+    said: BaseException | None = None
+    if isinstance(error, ReasonDistillError | Stopped):
+        said = error
+    elif isinstance(error, Exception):
+        said = refused_by_disk(error)
+    elif is_panic(error):
+        said = gave_up(error)
+    if said is None:
+        return
     code = getattr(said, "exit_code", 2)
     failed = WhatFailed(kind=type(said).__name__, message=as_text(said), exit_code=code)
     print_json(ErrorDocument(command=command, error=failed).values())

@@ -15,7 +15,7 @@ from reasondistill.checks import BEFORE_A_RUN, IN_A_DRY_RUN
 from reasondistill.cli.console import block, named, out, say
 from reasondistill.cli.fitting import print_table
 from reasondistill.cli.progress import DoneTask, TerminalWatcher, prefixes, units_of
-from reasondistill.cli.results import Results, next_of_run, print_result
+from reasondistill.cli.results import Results, name_of, next_of_run, print_result
 from reasondistill.cli.speaking import Speech, command_line, print_next, warn
 from reasondistill.durations import duration
 from reasondistill.errors import DataError, StageError
@@ -173,16 +173,18 @@ def launch(launcher: Launcher, tasks: list[Task], speech: Speech, *, wait: bool)
         if jobs:
             launcher.follow(watcher)
         outcome.seconds = time.monotonic() - started
-        if not launcher.prints_result:
+        if not launcher.prints_result or speech.quiet or speech.as_json:
             return _with_result(outcome, run, speech)
     elif jobs:
         outcome.status = "sent"
         outcome.seconds = time.monotonic() - started
-        name = run.folder.name
+        name = name_of(run)
         outcome.next = [command_line(word, name) for word in ("status", "logs", "cancel")]
         with speech.last():
             say("Sent. These show how far it is and what it prints, and stop it:")
             print_next(outcome.next)
+    else:
+        return _with_result(outcome, run, speech)
     return outcome
 
 
@@ -223,8 +225,8 @@ def run_document(run: Run, outcome: RunOutcome, speech: Speech) -> RunDocument:
             stage=ended.task.stage,
             units=ended.task.units,
             state="done",
-            counts=ended.counts and dict(ended.counts),
-            dropped=ended.dropped and dict(ended.dropped),
+            counts=None if ended.counts is None else dict(ended.counts),
+            dropped=None if ended.dropped is None else dict(ended.dropped),
             seconds=ended.seconds,
         )
         tasks.append(row)
@@ -244,9 +246,9 @@ def run_document(run: Run, outcome: RunOutcome, speech: Speech) -> RunDocument:
         warnings=tuple(speech.warnings),
         scores=tuple(map(ScoreRow.of, results.main_scores)),
         differences=difference_rows(results.differences),
-        missing=tuple(results.missing),
+        missing=tuple(map(as_text, results.missing)),
         files=tuple(map(as_text, results.files(run))),
-        next=tuple(outcome.next),
+        next=tuple(map(as_text, outcome.next)),
     )
 
 

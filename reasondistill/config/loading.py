@@ -8,6 +8,7 @@ from typing import Any
 
 from reasondistill.config.cluster import Cluster
 from reasondistill.config.pipeline import Pipeline
+from reasondistill.config.sampling import SamplingSettings
 from reasondistill.config.sources import Benchmark
 from reasondistill.errors import ConfigError
 from reasondistill.sections import (
@@ -42,7 +43,7 @@ def _sampling_checked(
     path: Path, pipeline: Pipeline, overrides: Sequence[str], varied: Sequence[str] = ()
 ) -> Pipeline:
     """The pipeline itself; raises ConfigError for unknown vendor settings."""
-    sections = [
+    sections: list[tuple[str, SamplingSettings | None]] = [
         ("traces", pipeline.traces),
         ("evals", pipeline.evals),
         ("verdicts.judge", pipeline.verdicts.judge),

@@ -528,12 +528,13 @@ def _require_can_go_round(pipeline: Pipeline, rounds: RoundSettings) -> None:
         )
     if any(model.of_round is not None for model in written.also):
         raise ValueError("rounds: traces.also.of_round is set by rounds; leave it out")
-    taken = {name.name for name in pipeline.evals.models}
+    named = (*pipeline.evals.models, *pipeline.all_students(), *written.teachers)
+    taken = {one.name for one in named}
     for number in range(1, rounds.count):
         if f"{student.name}-round-{number}" in taken:
             raise ValueError(
-                f"rounds: evals.models has the name {student.name}-round-{number}, which is that "
-                "of a student of a round"
+                f"rounds: the name {student.name}-round-{number} is that of a student of a round; "
+                "call the other one something else"
             )
 
 

@@ -600,14 +600,16 @@ class TraceSettings(SamplingSettings):
 
     @model_validator(mode="after")
     def _everybody_ends_thinking(self) -> TraceSettings:
+        ending: list[ModelSettings] = []
         if self.thinking_budget is not None:
-            for model in self.teachers:
-                require_an_end_of_thinking(model)
-        for model in self.also:
+            ending += self.teachers
+        for also in self.also:
             # Recommended settings are taken whole.
-            is_as_ours = model.settings is None and self.thinking_budget is not None
-            if is_as_ours or model.thinking_budget is not None:
-                require_an_end_of_thinking(model)
+            of_all = self.thinking_budget if also.settings is None else None
+            if also.thinking_budget is not None or of_all is not None:
+                ending.append(also)
+        for model in ending:
+            require_an_end_of_thinking(model)
         return self
 
     @model_validator(mode="after")

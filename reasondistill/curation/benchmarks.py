@@ -168,15 +168,15 @@ def set_ungraded_aside(
         for rule in benchmark.set_aside
     ]
     for entry in entries:
-        reason = None
-        if isinstance(entry, Problem):
-            reason = next((reason for reason, holds in rules if holds(entry.answer)), None)
+        if isinstance(entry, SetAside):
+            yield entry
+            continue
+        reason = next((reason for reason, holds in rules if holds(entry.answer)), None)
         if reason is None:
             yield entry
-        else:
-            yield SetAside(
-                id=entry.id, reason=reason, detail=f"gold {entry.answer[:150]}", origin=entry.origin
-            )
+            continue
+        detail = f"gold {entry.answer[:150]}"
+        yield SetAside(id=entry.id, reason=reason, detail=detail, origin=entry.origin)
 
 
 def ungraded_identity(benchmark: Benchmark) -> list[list[str]]:

@@ -31,7 +31,7 @@ from pathlib import Path
 from reasondistill.bounds import TASK_LINE_BYTES
 from reasondistill.errors import ConfigError, Interrupted, ReasonDistillError, StageError
 from reasondistill.interpreter import safe_python
-from reasondistill.launch.noise import is_verbose, noise_of
+from reasondistill.launch.noise import behind_bar, is_verbose, noise_of
 from reasondistill.launch.reporting import (
     CHANNEL,
     ERROR_FILE,
@@ -238,23 +238,25 @@ def _read(running: TaskProcess, on_line: OnLine) -> None:
         if said.is_for_people:
             with suppress(OSError, ValueError):
                 on_line(running.task, said.text)
-        noise = None
+        text, noise = said.text, None
         if not said.is_for_people and not keeps_all:
-            noise = noise_of(said.text)
-        is_blank = not said.text.strip()
+            noise = noise_of(text)
+        rest = behind_bar(text) if noise == "bar" else ""
+        if rest:
+            text, noise = rest, noise_of(rest)
+        is_blank = not text.strip()
         if not is_blank and noise != "bar":
-            running.last.append(said.text.rstrip())
+            running.last.append(text.rstrip())
         if is_blank:
             blanks = min(blanks + 1, _MOST_BLANKS)
             continue
         # Blank lines beside noise are a part of it.
         if noise is None:
-            text = said.text
             if not follows_noise:
                 text = "\n" * blanks + text
             _write_log(running.log, text)
         elif noise == "talk":
-            running.left_out.append(said.text)
+            running.left_out.append(text)
         blanks, follows_noise = 0, noise is not None
 
 

@@ -270,8 +270,10 @@ def _is_adapter_on_hub(model: str, revision: str | None) -> bool:
 
 
 _FETCHED = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
-_TEXTS = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"]
-_TEXTS += ["*.model", "chat_template*", layout.OWN_FACTS]
+_TEXTS = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"),
+    *("*.model", "chat_template*", layout.OWN_FACTS),
+)
 
 
 def _base_of(model: ModelSettings, folder: Path) -> tuple[str, str | None]:

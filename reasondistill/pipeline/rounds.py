@@ -12,10 +12,12 @@ of equal models from round k − 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from reasondistill.config import (
     AlsoSampled,
@@ -26,6 +28,7 @@ from reasondistill.config import (
     RoundSettings,
     SamplingSettings,
     StudentSettings,
+    TraceSettings,
 )
 from reasondistill.errors import ConfigError, DriftError, StageError
 from reasondistill.models.prompts import load_prompt
@@ -42,8 +45,10 @@ from reasondistill.pipeline.measured import eval_models, served_teachers
 from reasondistill.pipeline.runs import Run, benchmarks
 from reasondistill.records import Sampling
 from reasondistill.runs.figures import TracesFigures
+from reasondistill.runs.growth import also_of
 from reasondistill.runs.layout import FOLDERS
 from reasondistill.runs.store import read_manifest
+from reasondistill.sections import explain
 from reasondistill.stages.students import read_student
 from reasondistill.stages.traces.work import section_of
 
@@ -81,6 +86,7 @@ class Rounds:
                 "machines see; or do round 1 alone with --set rounds=none."
             )
         rounds = cls(settings, run.pipeline.student_of_rounds(), run)
+        rounds._require_able_sampler()
         if settings.n > 1 and rounds.sampling().temperature == 0:
             raise ConfigError(
                 f"[rounds] temperature = 0: the {settings.n} samples of a problem would be one "
@@ -135,9 +141,25 @@ class Rounds:
         evals = self._evals(run, before, number, weights)
         # What a file could not say is refused here, not by the tasks.
         values = run.pipeline.model_copy(update={"evals": evals}).model_dump()
-        run = replace(run, pipeline=Pipeline.model_validate(values))
+        try:
+            run = replace(run, pipeline=Pipeline.model_validate(values))
+        except ValidationError as error:
+            raise ConfigError(f"round {number}: {explain(run.source, Pipeline, error)}") from error
         self._require_same_writer(run, number)
         return run
+
+    def _require_able_sampler(self) -> None:
+        """Raise ConfigError, before round 1 is begun, where the student's sampler cannot do what
+        [traces] asks of everybody.
+        """
+        written = self.first.pipeline.traces
+        assert written is not None
+        also = (*written.also, self._writer(1, self.student.name))
+        values = written.model_copy(update={"also": also}).model_dump()
+        try:
+            TraceSettings.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(explain(self.first.source, TraceSettings, error)) from error
 
     def _writer(self, number: int, weights: str) -> AlsoSampled:
         """The student of round `number`, which writes for the next one."""
@@ -230,8 +252,7 @@ class Rounds:
         done, written = read_manifest(run.stage("traces")), run.pipeline.traces
         if done is None or written is None or run.keep_old:
             return
-        told: Mapping[str, Any] = done.section.get("also", {})
-        about: Mapping[str, Any] = told.get(str(len(written.also)), {})
+        about = also_of(done, len(written.also))
         now = identity_of(written.also[-1])
         if not about or about.get("model") == now:
             return

@@ -30,6 +30,17 @@ def asked_in(problems: Path, *, first: int | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
+def also_of(traces: Manifest, place: int) -> dict[str, Any]:
+    """What a traces manifest says of the model at this place of `also`, the first is 1; nothing
+    where it says nothing that can be read.
+    """
+    told = traces.section.get("also")
+    about: Any = None
+    if isinstance(told, dict):
+        about = cast("dict[str, Any]", told).get(str(place))
+    return cast("dict[str, Any]", about) if isinstance(about, dict) else {}
+
+
 def also_writers(traces: Manifest) -> dict[str, dict[str, Any]]:
     """`name@revision` → what a traces manifest says of each model that has written of every
     problem besides the teachers.

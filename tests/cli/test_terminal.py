@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -28,11 +29,12 @@ from reasondistill.cli.entry import app
 from reasondistill.cli.fitting import print_grid, print_table, short_names
 from reasondistill.cli.progress import TerminalWatcher, prefixes
 from reasondistill.cli.reference import commands_page
+from reasondistill.cli.results import Results, pair_of
 from reasondistill.config import ReportSettings, load_cluster, load_pipeline, resources
-from reasondistill.errors import StageError
+from reasondistill.errors import Interrupted, StageError, Stopped
 from reasondistill.grade_file.ranking import ranking
 from reasondistill.grading import GradingPool
-from reasondistill.launch.noise import VERBOSE, noise_of, quiet_libraries
+from reasondistill.launch.noise import VERBOSE, behind_bar, noise_of, quiet_libraries
 from reasondistill.launch.reporting import message, new_word
 from reasondistill.launch.task_process import TaskProcess, _read, wait
 from reasondistill.pipeline import Run, Task, save_run
@@ -62,7 +64,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = fake_run(folder / "runs/demo", problems=12, right=right, made=made, benchmarks=BENCHMARKS)
     for traces in run.glob("6-evals/*/*/traces"):
         manifest = require_complete(traces)
-        section = manifest.section | {"teachers": {}}
+        # As another version, or somebody, may have written it.
+        section = manifest.section | {"teachers": ["one"]}
         write_manifest(traces, replace(manifest, identity=manifest.identity | {"section": section}))
     plan = evals.EvalPlan(dict.fromkeys(BENCHMARKS, 1), MODELS, {LONG[0]: MODELS[1:]})
     with GradingPool(workers=1) as pool:
@@ -157,6 +160,14 @@ def test_a_document_has_the_numbers_of_the_run(here: Path) -> None:
     assert len(compared["pooled"]) == 2
 
 
+def test_a_folder_whose_name_is_no_text_has_a_document_too(here: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "r\udce4"
+    shutil.copytree(here / "runs", runs)
+    for words in (("show", "demo"), ("compare", *PAIR, "--flips", "0")):
+        printed = json.loads(give(*words, "--json", "--runs", str(runs)).stdout)
+        assert any("r\\udce4" in line for line in printed["next"])
+
+
 def test_a_plan_is_a_document_and_nothing_is_done(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +197,49 @@ def test_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
 
     print_json({"a": float("nan"), "b": [float("inf"), 1.5]})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5]}
+
+
+class PanicException(BaseException):
+    """As a library in Rust raises it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (Stopped(2), "Stopped", 130),
+        (Interrupted("saved", 15), "Interrupted", 143),
+        (PanicException("no token"), "DataError", 2),
+        (OSError(28, "No space left", "a.json"), "StageError", 2),
+        (KeyError("ours"), None, 1),
+        (SystemExit(3), None, 3),
+    ],
+)
+def test_what_main_says_of_an_error_is_a_document(
+    error: BaseException, kind: str | None, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(type(error)), speaking.speaking("run", as_json=True):
+        raise error
+    printed = capsys.readouterr().out
+    if kind is None:
+        assert printed == ""
+        return
+    told = json.loads(printed)["error"]
+    assert (told["kind"], told["exit_code"]) == (kind, code)
+
+
+def test_a_pair_that_comes_next_has_samples_of_its_own(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student of several seeds is one row in a report, and a folder for each seed."""
+    pipeline = load_pipeline(resources.find("pipelines", "demo"), ["students.0.seeds=[3, 4]"])
+    run = Run(pipeline, load_cluster(resources.find("clusters", "local")), tmp_path, tmp_path)
+    for name in ("distilled-seed3", "distilled-seed4", "base"):
+        (run.stage("evals") / "gsm8k" / name / "traces").mkdir(parents=True)
+    rows = [difference_of(name, "base", "gsm8k") for name in ("gone", "distilled")]
+    found = Results([], rows, [])
+    assert pair_of("demo", run, found) == ("demo/distilled-seed3", "demo/base")
+    assert pair_of("a=b", run, found)[1] == "./a=b/base"
+    assert pair_of("demo", run, Results([], rows[:1], [])) == ()
 
 
 def test_quiet_leaves_the_result_and_what_is_wrong(here: Path) -> None:
@@ -376,6 +430,9 @@ NOISE = {
     "W1201 04:07:26.869000 4155 torch/distributed/elastic/api.py:753] Received": "talk",
     "[rank0]:W1201 04:07:26.869000 4155 torch/x.py:7] graph break": "talk",
     "2026-12-01 04:07:26,869\tINFO worker.py:1234 -- Started a local Ray instance.": "talk",
+    "[2026-12-01 04:07:26,869] [INFO] [comm.py:637:init_distributed] cdb=None": "talk",
+    "2026-12-01 04:07:26,869 WARNING my sampler got no answer": None,
+    "[2026-12-01 04:07:26,869] [WARNING] my own rule": None,
     "[Gloo] Rank 0 is connected to 1 peer ranks. Expected number of connected ...": "talk",
     "ERROR 12-01 04:07:26 [core.py:600] EngineCore failed to start.": None,
     "E1201 04:07:26.869000 4155 torch/x.py:7] failed": None,
@@ -396,6 +453,7 @@ import sys
 print("INFO 12-01 04:07:26 [core.py:58] Initializing")
 for n in range(3):
     sys.stdout.write(f"\\rLoading weights: {n}%|##| {n}/20 [00:00<00:00, 9.5it/s]")
+sys.stdout.write("RuntimeError behind a bar")
 print()
 print("@WORD " + '{"line": "loading the model"}')
 print("the engine says why")
@@ -424,7 +482,16 @@ def log_of_talk(folder: Path, code: int) -> TaskProcess:
 
 def test_bars_and_talk_stay_out_of_a_log(tmp_path: Path) -> None:
     wait(log_of_talk(tmp_path, 0))
-    assert (tmp_path / "evals.log").read_text() == "loading the model\nthe engine says why\n"
+    said = "RuntimeError behind a bar\nloading the model\nthe engine says why\n"
+    assert (tmp_path / "evals.log").read_text() == said
+
+
+def test_what_stands_behind_a_bar_is_no_part_of_it() -> None:
+    bar = "Map:  40%|####      | 8/20 [00:00<00:01, 9.5it/s]"
+    assert behind_bar(f"{bar}Traceback (most recent") == "Traceback (most recent"
+    whole = (bar, f"{bar}\\x1b[A", f"{bar}  ", f"{bar} {bar}", bar.removesuffix("it/s]"))
+    nested = bar.replace("]", ", at=[1], loss=2]")
+    assert [behind_bar(line) for line in (*whole, nested)] == [""] * 6
 
 
 def test_a_crash_shows_the_last_lines_of_the_engine(tmp_path: Path) -> None:

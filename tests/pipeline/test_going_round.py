@@ -21,6 +21,7 @@ from tiny_model import make_tiny_model
 from typer.testing import CliRunner
 
 from reasondistill.cli.entry import app
+from reasondistill.cli.rounding import do_later_rounds
 from reasondistill.config import Cluster, ExampleSettings, ModelSettings, load_pipeline
 from reasondistill.curation.filters import Candidate, ProblemChoice
 from reasondistill.errors import ConfigError, DriftError, Interrupted, StageError
@@ -49,8 +50,10 @@ from reasondistill.records import (
     Verdict,
 )
 from reasondistill.runs.figures import ExamplesFigures
+from reasondistill.runs.growth import also_of
 from reasondistill.runs.store import (
     Identity,
+    Manifest,
     finish_stage,
     open_stage,
     read_records,
@@ -67,6 +70,7 @@ n = 3
 temperature = 1.0
 sampler = "{__name__}:STUDENT"
 '''
+SAMPLED_BY_US = f'rounds.sampler="{__name__}:STUDENT"'
 SHARED = ("1-problems/problems", "2-traces/traces", "3-verdicts/verdicts")
 
 
@@ -168,14 +172,14 @@ def lines_of(folder: Path, place: str) -> list[str]:
 
 
 def test_a_students_verified_samples_join_the_next_round(small: Path) -> None:
-    planned = command("--dry-run")
+    planned = command("--dry-run", "--quiet")
     assert "3 for each problem by tiny-round-1" in planned and not Path("runs").exists()
 
     InThisProcess.stops_at = "small-round-2/verdicts"
     with pytest.raises(Interrupted):
         command()
     InThisProcess.stops_at = ""
-    printed = command()
+    printed = command("--quiet")
     done = [name for name in InThisProcess.done if name.startswith("small-round-2/")]
     assert len(done) == len(set(done)), done
     assert "small-round-2/students:tiny" in done
@@ -249,17 +253,50 @@ def test_samples_of_which_none_is_verified_make_no_round(small: Path) -> None:
 
 
 def test_rounds_that_are_sent_away_come_one_after_another(small: Path) -> None:
-    printed = command(on="away.toml")
-    assert "Round 2 of 2 begins when all of runs/small is done" in printed
-    assert not Path("runs/small-round-2").exists()
+    elsewhere = ("--runs", "other")
+    printed = command(*elsewhere, on="away.toml")
+    assert "Round 2 of 2 begins when all of other/small is done" in printed
+    assert "  reasondistill status other/small\n" in printed
+    assert not Path("other/small-round-2").exists()
     Away.sent.clear()  # cancelled
-    command("--wait", on="away.toml")
-    assert Path("runs/small-round-2/7-report/report.html").exists() and not Away.sent
+    command("--wait", *elsewhere, on="away.toml")
+    assert Path("other/small-round-2/7-report/report.html").exists() and not Away.sent
 
 
 def test_a_part_of_the_stages_is_asked_of_round_1_alone(small: Path) -> None:
     printed = command("--until", "problems")
     assert "Round 1 of 2 alone" in printed and not Path("runs/small-round-2").exists()
+
+
+def test_several_rounds_are_no_single_document(small: Path) -> None:
+    words = ["run", "small.toml", "--on", "what-is-left.toml", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, ConfigError) and not Path("runs").exists()
+    error = json.loads(done.stdout)["error"]
+    assert error["kind"] == "ConfigError" and "show RUN --json" in error["message"]
+
+
+def test_nothing_is_written_through_a_link_in_a_rounds_place(place: Path) -> None:
+    (place / "small.toml").write_text(FILE)
+    pipeline = load_pipeline(place / "small.toml", ["rounds=2"])
+    run = Run(pipeline, Cluster(), Path("runs/small"), place / "small.toml")
+    rounds = Rounds.of(run)
+    assert rounds is not None
+    other = place / "other"
+    other.mkdir(parents=True)
+    (other / ".a.host.1.tmp").write_text("somebody's")
+    run.folder.mkdir(parents=True)
+    rounds.folder(2).symlink_to(other)
+    with pytest.raises(StageError, match="small-round-2: is a link"):
+        do_later_rounds(rounds, run.stages, dry_run=False, wait=False, trust=False)
+    assert [path.name for path in other.iterdir()] == [".a.host.1.tmp"]
+
+
+def test_who_wrote_is_unknown_where_a_manifest_says_it_in_another_form() -> None:
+    for told in (["model@1"], {"1": ["model@1"]}, None):
+        section = {"also": told}
+        manifest = Manifest(Identity("traces", 1, section, {}).to_dict(), "", "complete")
+        assert also_of(manifest, 1) == {}
 
 
 SEEDS = FILE.replace("epochs = 3", "epochs = 3\nseeds = [0, 1]")
@@ -278,6 +315,7 @@ SEEDS = FILE.replace("epochs = 3", "epochs = 3\nseeds = [0, 1]")
         (FILE, 'examples.mixture={by = "teacher", weights = {a = 1}}', "rounds.most bounds"),
         (FILE, "examples.filters.of_writer.most=2", "not beside examples.filters.of_writer"),
         (FILE, "rounds.sampler=openai", "cannot sample a student"),
+        (FILE, "traces.teachers.0.name=tiny-round-1", "the name tiny-round-1 is that of a"),
     ],
 )
 def test_what_cannot_go_round_is_refused_by_name(
@@ -304,7 +342,8 @@ def test_later_rounds_are_the_same_file_with_another_writer(place: Path) -> None
         finish_student(rounds.folder(number) / "5-students/tiny-seed1", str(base))
     second = rounds.after(run, 2)
     third = rounds.after(second, 3).pipeline
-    (writer,) = third.traces.also if third.traces else ()
+    assert third.traces is not None
+    (writer,) = third.traces.also
     assert (writer.name, writer.of_round, writer.n) == ("tiny-seed1-round-2", 2, 4)
     assert writer.prompt == "think" and third.rounds is None
     rule = {"most": 2, "only": True, "writers": ["tiny-seed1-round-2"]}
@@ -315,6 +354,18 @@ def test_later_rounds_are_the_same_file_with_another_writer(place: Path) -> None
     stored = Cluster.model_validate({"storage": "s3://bucket/runs"})
     with pytest.raises(ConfigError, match="storage"):
         Rounds.of(replace(run, cluster=stored))
+    looping = load_pipeline(
+        place / "small.toml",
+        [*asked, "traces.loops.repeats=9", "traces.teachers.0.sampler=vllm", SAMPLED_BY_US],
+    )
+    with pytest.raises(ConfigError, match="loops: the sampler .*STUDENT"):
+        Rounds.of(replace(run, pipeline=looping))
+    thinking = load_pipeline(
+        place / "small.toml",
+        [*asked, "traces.thinking_budget=9", "traces.teachers.0.sampler=vllm", SAMPLED_BY_US],
+    )
+    with pytest.raises(ConfigError, match="thinking_budget: the sampler .*STUDENT"):
+        Rounds.of(replace(run, pipeline=thinking))
     greedy = load_pipeline(place / "small.toml", [*asked, "rounds.temperature=0"])
     with pytest.raises(ConfigError, match="would be one text"):
         Rounds.of(replace(run, pipeline=greedy))

@@ -156,7 +156,7 @@ def test_an_eval_measures_an_adapter_as_a_model_and_a_changed_one_as_another(
     tmp_path: Path, tiny: Path
 ) -> None:
     folder = make_adapter(tiny, tmp_path / "mine")
-    rows = [{"question": f"{n} + {n} = ", "answer": "4"} for n in range(3)]
+    rows = [{"question": f"{n} + {n} =", "answer": "4"} for n in range(3)]
     (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "b.toml").write_text(
         'name = "b"\nprompt = "question"\n[problems]\nsource = "file"\ndataset = "b.jsonl"\n'

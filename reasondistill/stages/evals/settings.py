@@ -68,9 +68,12 @@ def settings_of(cell: Path) -> dict[str, str]:
 
 def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> Mapping[str, Any]:
     section = traces.section
-    teachers: dict[str, Any] = section.get("teachers", {})
-    first: dict[str, Any] = next(iter(teachers.values()), {})
-    graded = verdicts.identity.get("inputs", {})
+    told = section.get("teachers")
+    first = _mapping(next(iter(_mapping(told).values()), None))
+    strange = None
+    if not first:  # of another form: it is told as it stands
+        strange = told or None
+    graded = _mapping(verdicts.identity.get("inputs"))
     environment = {key: value for key, value in flat(traces.environment) if key not in _IDLE}
     sampled = TracesFigures.of(traces)
     server: Mapping[str, Any] = {}
@@ -84,6 +87,7 @@ def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> Mapp
     )
     return {
         "model": first.get("model"),
+        "teachers": strange,
         "template_options": first.get("template_options") or None,
         "request": first.get("request"),
         "omit": first.get("omit"),
@@ -99,6 +103,13 @@ def _described(problems: Manifest, traces: Manifest, verdicts: Manifest) -> Mapp
         "engine": engine,
         "environment": environment,
     }
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """A part of a manifest; nothing where another version, or somebody, has written something else
+    there.
+    """
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

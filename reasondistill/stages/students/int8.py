@@ -308,7 +308,7 @@ def write_rounded(model: Any, kept: Sequence[str], dtype: torch.dtype, folder: P
     from compressed_tensors.quantization.utils import calculate_qparams
 
     scheme = preset_name_to_scheme(SCHEME, ["Linear"])
-    groups = {"group_0": scheme}
+    groups: dict[str, Any] = {"group_0": scheme}
     apply_quantization_config(model, QuantizationConfig(config_groups=groups, ignore=list(kept)))
     layers = 0
     for module in rounded_modules(model):

@@ -16,7 +16,7 @@ import logging
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def _require_own_place(adapter: Adapter) -> None:
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
+def _alone(place: Path) -> Generator[None]:
     """Nobody else merges into this place meanwhile."""
     with open_to_write(place / "lock", "ab") as file:
         try:
@@ -305,7 +305,7 @@ def _take_whole(model: Any, lora: Lora, state: Mapping[str, torch.Tensor]) -> No
     # Of a weight that peft has saved twice the trained one comes last.
     for key in sorted(state, key=lambda key: ".modules_to_save." in key):
         name = whole_weight(key)
-        if name in lora.whole:
+        if name is not None and name in lora.whole:
             weights[name].copy_(state[key])
     for module, ids in lora.tokens.items():
         tensor = state[f"base_model.model.{module}.token_adapter.trainable_tokens_delta"]
