@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
@@ -330,6 +331,26 @@ class Trace(Record):
         if self.published is None:
             return self.model
         return f"{self.published.teacher or 'unknown'}, published in {self.model}"
+
+
+# An adapter's identity holds that of its base, which has an @ of its own.
+_ADAPTED = re.compile(r"([^@]+)@([0-9a-f]{12,40}\+.+@[^@]+)")
+
+
+def name_and_revision(identity: str) -> tuple[str, str]:
+    """Name and revision of `name@revision`; of an adapter the second is of both it and its base.
+    Without an @ the name is empty.
+
+    >>> name_and_revision("Qwen/Qwen3-8B@060d")
+    ('Qwen/Qwen3-8B', '060d')
+    >>> name_and_revision("mine@0123456789ab+Qwen/Qwen3-8B@060d")
+    ('mine', '0123456789ab+Qwen/Qwen3-8B@060d')
+    """
+    adapted = _ADAPTED.fullmatch(identity)
+    if adapted is not None:
+        return adapted[1], adapted[2]
+    name, _, revision = identity.rpartition("@")
+    return name, revision
 
 
 class FewerTraces(Record):

@@ -227,6 +227,15 @@ class ModelSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _only_weights_have_a_base(self) -> Self:
+        if self.base is not None and not self.capabilities.has_weights:
+            raise ValueError(
+                f'base: sampler = "{self.sampler}" loads no weights: nothing is merged; leave '
+                "it out (a server is told itself which adapter it serves)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _only_data_sets_have_fields(self) -> Self:
         if self.stored is not None and not self.capabilities.reads_dataset:
             raise ValueError(
@@ -363,6 +372,17 @@ def require_an_end_of_thinking(model: ModelSettings) -> None:
     )
 
 
+def _with_an_answer_left(sampling: Sampling) -> Sampling:
+    """The same. Raises ConfigError when nothing of the answer is left behind a whole budget."""
+    budget = sampling.thinking_budget
+    if budget is not None and budget >= sampling.max_tokens:
+        raise ConfigError(
+            f"thinking_budget = {budget:,}: max_tokens = {sampling.max_tokens:,} leaves "
+            "nothing of the answer behind so much reasoning; lower one, or raise the other."
+        )
+    return sampling
+
+
 class LoopSettings(Section):
     """What ends a sample because it goes round in circles: `[traces.loops]`.
 
@@ -492,14 +512,7 @@ class TraceSettings(SamplingSettings):
         """Raises ConfigError also when nothing of an answer is left behind a whole budget of
         reasoning.
         """
-        sampling = super().resolve()
-        budget = sampling.thinking_budget
-        if budget is not None and budget >= sampling.max_tokens:
-            raise ConfigError(
-                f"thinking_budget = {budget:,}: max_tokens = {sampling.max_tokens:,} leaves "
-                "nothing of the answer behind so much reasoning; lower one, or raise the other."
-            )
-        return sampling
+        return _with_an_answer_left(super().resolve())
 
     @property
     def samples(self) -> int:
@@ -517,9 +530,10 @@ class TraceSettings(SamplingSettings):
         """
         ours = self.resolve()
         if model.settings is not None:
-            return model.resolve().model_copy(update={"loops": ours.loops})
+            whole = model.resolve().model_copy(update={"loops": ours.loops})
+            return _with_an_answer_left(whole)
         own = model.model_dump(include=set(Sampling.model_fields), exclude_none=True)
-        return Sampling(**{**ours.model_dump(), **own})
+        return _with_an_answer_left(Sampling(**{**ours.model_dump(), **own}))
 
     @property
     def first_round(self) -> int:

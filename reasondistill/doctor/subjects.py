@@ -88,13 +88,16 @@ def asked_models(run: Run, left: Collection[str]) -> Iterator[AskedModel]:
         for number, also in enumerate(written.also):
             model = located(also.as_sampled_model())
             if model.capabilities.has_weights:
+                sampling = written.sampling_of(also)
                 yield AskedModel(
                     f"[traces.also] {also.name or model.model}",
                     f"traces.also.{number}",
                     model,
                     load_prompt(also.prompt or written.prompt),
-                    written.sampling_of(also).max_tokens if _asked_for(written) else None,
+                    sampling.max_tokens if _asked_for(written) else None,
                     longest,
+                    stop=sampling.stop,
+                    thinking_is_bounded=sampling.thinking_budget is not None,
                 )
     if "evals" in left:
         yield from _measured_models(run, longest)

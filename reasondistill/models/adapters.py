@@ -196,6 +196,12 @@ def adapter_of(model: ModelSettings, *, asks_hub: bool = True) -> Adapter | None
         return None
     read_lora(folder)
     base, revision = _base_of(model, folder)
+    if model.trust_remote_code and model.base is None:
+        raise ConfigError(
+            f"model {model.model}: trust_remote_code would run code of {shortened(base, 200)}, the "
+            "base that only the adapter's folder names. Name the base that you trust as `base`, or "
+            "leave trust_remote_code out."
+        )
     _require_base(model.model, base, revision)
     hub = None
     if not named_folder(model.model).exists():
@@ -231,9 +237,14 @@ def _hub_adapter(model: str, revision: str | None, *, asks_hub: bool) -> Path | 
         return None
     if configured_folder(model, revision) is not None:
         return None
+    newest = None
+    if asks_hub:
+        newest = weights.hub_commit(model, revision)
     cached = huggingface_hub.try_to_load_from_cache(model, ADAPTER_CONFIG, revision=revision)
     if isinstance(cached, str) and (Path(cached).parent / ADAPTER_WEIGHTS).exists():
-        return Path(cached).parent
+        folder = Path(cached).parent
+        if newest in (None, folder.name):
+            return folder
     if not asks_hub or not _is_adapter_on_hub(model, revision):
         return None
     try:
@@ -304,15 +315,20 @@ def _require_base(model: str, base: str, revision: str | None) -> None:
     if Path(base).is_absolute() and not Path(base).exists():
         raise ConfigError(f"{where} is not on this machine. {_ASK}")
     found = model_folder(base) or configured_folder(base, revision)
-    quantisation = None
     if found is not None:
-        quantisation = quantisation_of(read_config(found))
-    if quantisation is not None:
-        method = shortened(str(quantisation.get("quant_method", "in few bits")), 40)
-        raise ConfigError(
-            f"{where} is quantised ({method}): what LoRA has learnt cannot be added to such "
-            "weights. Name the model that it was made of as `base` (--base)."
-        )
+        require_whole_weights(where, read_config(found))
+
+
+def require_whole_weights(where: str, config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a base whose config says that its weights are quantised."""
+    quantisation = quantisation_of(config)
+    if quantisation is None:
+        return
+    method = shortened(str(quantisation.get("quant_method", "in few bits")), 40)
+    raise ConfigError(
+        f"{where} is quantised ({method}): what LoRA has learnt cannot be added to such "
+        "weights. Name the model that it was made of as `base` (--base)."
+    )
 
 
 # ---- what an adapter holds -----------------------------------------------------------------------

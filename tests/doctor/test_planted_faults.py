@@ -561,6 +561,18 @@ def test_ends_that_are_no_tokens_are_told_and_break_nothing(planted: Planted) ->
     planted.values["traces"]["stop"] = ["<|im_end|>"]
     assert found(planted, "turn-end") == []
     assert "texts end at" in fault.text and f"id {10**12}" in fault.text
+    planted.values["traces"]["also"] = [{"model": str(model), "n": 1}]
+    assert found(planted, "turn-end") == [], "it ends where the teachers do"
+
+
+def test_a_student_of_stored_distributions_may_end_as_plain_texts_do(planted: Planted) -> None:
+    planted.teacher_is(planted.models.sound)
+    planted.values["traces"]["logprobs"] = 4
+    planted.student_is(method="topk_kd", base=str(planted.models.ends_otherwise()))
+    (fault,) = found(planted, "teacher-end")
+    assert fault.stops and "none could be trained on" in fault.text
+    planted.values["traces"]["prompt"] = "gsm8k_few_shot"
+    assert found(planted, "teacher-end") == []
 
 
 def test_what_stands_in_for_examples_stops_no_run_by_its_length(planted: Planted) -> None:

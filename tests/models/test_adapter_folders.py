@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from adapter_kit import HALVES, Q, write_adapter
+from pydantic import ValidationError
 from test_model_folders import FOUR, header, tensor
 
 from reasondistill.cli.measuring import with_base
-from reasondistill.config import ModelSettings
-from reasondistill.errors import ConfigError
+from reasondistill.config import Cluster, ModelSettings
+from reasondistill.errors import ConfigError, DataError
+from reasondistill.models import weights
 from reasondistill.models.adapters import (
     PLACE,
     adapter_of,
@@ -24,7 +26,10 @@ from reasondistill.models.adapters import (
     read_lora,
     tokenizer_source,
 )
+from reasondistill.models.samplers.opening import open_sampler
 from reasondistill.models.weights import made_for
+from reasondistill.records import name_and_revision
+from reasondistill.runs.store import write_sums
 
 
 def adapter(folder: Path, shapes: dict[str, list[int]] | None = None, **config: Any) -> Path:
@@ -92,6 +97,58 @@ def test_an_adapter_of_the_hub_is_known_by_its_id_and_commit(
     assert found is not None and found.identity.startswith(f"me/lora@{commit}+base@")
     assert config_source(ModelSettings(model="me/lora")).model == str(tmp_path / "base")
     assert adapter_of(ModelSettings(model="me/other")) is None
+
+
+def test_a_newer_adapter_on_the_hub_than_the_one_at_hand_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub: Any = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    old, new = "a1" * 20, "b2" * 20
+    repository = tmp_path / "hub" / "models--me--newer"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(old)
+    for commit in (old, new):
+        write_adapter(repository / "snapshots" / commit, str(base(tmp_path)))
+    files = {"adapter_config.json", "adapter_model.safetensors"}
+    monkeypatch.setattr(weights, "hub_commit", lambda model, revision: new)
+    monkeypatch.setattr(weights, "hub_files", lambda model, revision: files)
+    fetched = str(repository / "snapshots" / new)
+    monkeypatch.setattr(hub, "snapshot_download", lambda model, **_: fetched)
+    model = ModelSettings(model="me/newer")
+    newest, at_hand = adapter_of(model), adapter_of(model, asks_hub=False)
+    assert newest is not None and newest.folder.name == new
+    assert at_hand is not None and at_hand.folder.name == old
+    name, revision = name_and_revision(newest.identity)
+    assert name == "me/newer" and revision.startswith(f"{new}+base@")
+
+
+def test_code_runs_of_no_base_that_only_the_adapter_names(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "mine")
+    with pytest.raises(ConfigError, match="Name the base that you trust as `base`"):
+        adapter_of(settings(folder, trust_remote_code=True))
+    named = adapter_of(settings(folder, trust_remote_code=True, base=str(tmp_path / "base")))
+    assert named is not None and named.trust_remote_code
+
+
+def test_a_base_has_no_effect_on_a_server_and_is_refused_there(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="base: .*loads no weights: nothing is merged"):
+        ModelSettings(model="served", sampler="openai", base="x/y")
+
+
+def test_a_merged_model_that_was_damaged_says_what_to_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PLACE, str(tmp_path / "place"))
+    model = settings(adapter(tmp_path / "mine"))
+    found = adapter_of(model)
+    assert found is not None
+    found.merged.mkdir(parents=True)
+    (found.merged / "config.json").write_text("{}")
+    write_sums(found.sums, [found.merged / "config.json"])
+    (found.merged / "config.json").write_text("{ }")
+    with pytest.raises(DataError, match=r"the merged model of .*mine: delete .*place.*made anew"):
+        open_sampler(model, Cluster(), [])
 
 
 def test_a_base_that_the_user_names_stands_above_the_adapters_own(tmp_path: Path) -> None:

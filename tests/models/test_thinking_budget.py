@@ -62,6 +62,14 @@ def test_tags_are_those_of_the_tokenizer_and_one_token_each() -> None:
         ({"teachers": ({"model": "m", "sampler": "openai"},)}, "request = {thinking_token_budget"),
         ({"teachers": ({"model": "m", "sampler": "reference"},)}, "'reference' of m has none"),
         ({"teachers": ({"model": "m", "reasoning": "harmony"},)}, "m has reasoning = 'harmony'"),
+        ({"also": ({"model": "a", "sampler": "openai", "n": 1},)}, "'openai' of a has none"),
+        (
+            {
+                "thinking_budget": None,
+                "also": ({"model": "a", "sampler": "openai", "n": 1, "thinking_budget": 8},),
+            },
+            "'openai' of a has none",
+        ),
     ],
 )
 def test_who_cannot_end_reasoning_is_refused_by_name(values: dict[str, Any], fault: str) -> None:
@@ -74,6 +82,27 @@ def test_a_budget_leaves_room_for_an_answer() -> None:
         settings(thinking_budget=64, max_tokens=64).resolve()
     assert settings(thinking_budget=64, max_tokens=65).resolve().thinking_budget == 64
     assert "thinking_budget" not in Sampling().model_dump(mode="json")
+    other = {"model": "a", "sampler": "scripted", "n": 1}
+    beside = settings(thinking_budget=64, max_tokens=65, also=(other | {"max_tokens": 64},))
+    with pytest.raises(ConfigError, match=r"max_tokens = 64 leaves nothing of the answer"):
+        beside.sampling_of(beside.also[0])
+
+
+def test_an_engine_is_started_for_the_budget_of_whoever_is_asked(tmp_path: Path) -> None:
+    """A model of `also` has one of its own."""
+    opened: list[Any] = []
+    open_one = opener(lambda request: "<think>so so so so so</think> \\boxed{2}")
+
+    def watched(*values: Any) -> Any:
+        opened.append(open_one(*values))
+        return opened[-1]
+
+    other = {"model": "a", "sampler": "scripted", "n": 1, "thinking_budget": 3}
+    problems = write_problems(tmp_path / "1-problems", 1)
+    run_traces(settings(n=1, also=(other,)), problems, tmp_path / "t", Serving(Cluster(), watched))
+    assert {one.model: one.ends_thinking for one in opened} == {"fake": False, "a": True}
+    cut = [trace.completion.thinking_is_cut for trace in traces_in(tmp_path / "t")]
+    assert sorted(cut) == [False, True]
 
 
 def test_reasoning_beyond_the_budget_is_cut_counted_and_no_example(tmp_path: Path) -> None:

@@ -106,6 +106,14 @@ def test_what_does_not_fit_its_base_is_refused_before_weights_are_loaded(
         ConfigError, match="rows for 320, and the adapter holds none for the token 320"
     ):
         merge(adapter_in(folder))
+    quantised = tmp_path / "quantised"
+    shutil.copytree(tiny, quantised)
+    late = adapter_in(folder, base=str(quantised))
+    values = json.loads((quantised / "config.json").read_text())
+    values["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (quantised / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"quantised is quantised \(gptq\)"):
+        merge(late)  # as one of the hub, which was not here when it was named
     make_other_tokenizer(folder)
     with pytest.raises(ConfigError, match=r"its tokenizer is not that of .*tiny: "):
         merge(adapter_in(folder))

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from reasondistill.curation.filters.registry import Candidate, example_filter
+from reasondistill.records import name_and_revision
 from reasondistill.sections import Section
 
 
@@ -32,7 +33,7 @@ def of_writer(candidate: Candidate, settings: OfWriter) -> str | None:
     rejection-sampling fine-tuning the distinct ones (Yuan et al. 2023, arXiv 2308.01825).
     """
     teacher = candidate.trace.teacher
-    name = teacher.rpartition("@")[0] or teacher
+    name = name_and_revision(teacher)[0] or teacher
     if settings.writers and name not in settings.writers:
         return "by another writer" if settings.only else None
     if settings.most is not None and candidate.of_writer >= settings.most:

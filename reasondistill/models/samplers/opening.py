@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reasondistill.config import Cluster, ModelSettings
-from reasondistill.errors import ConfigError
+from reasondistill.errors import ConfigError, DataError
 from reasondistill.models.adapters import adapter_of, merged_source
 from reasondistill.models.samplers.base import Sampler, SamplerKind
 from reasondistill.models.weights import named_folder
@@ -43,7 +43,13 @@ def open_sampler(model: ModelSettings, cluster: Cluster, problems: Sequence[Prob
             f"model {model.model}: an adapter that is not merged with {adapter.base} yet; "
             "reasondistill.pipeline.merging.merge_adapter does it."
         )
-    verify_sums(adapter.sums)
+    try:
+        verify_sums(adapter.sums)
+    except DataError as error:
+        raise DataError(
+            f"{error} It is the merged model of {model.model}: delete {adapter.place}, and it is "
+            "made anew."
+        ) from error
     sampler: Any = kind_of(model).open(merged_source(model, adapter.merged), cluster, problems)
     try:
         # Traces name the adapter and its base, by what both hold.

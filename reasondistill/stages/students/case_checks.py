@@ -249,6 +249,8 @@ def teacher_ends_as_the_student(case: StudentCase) -> Iterator[Fault]:
     end = end_of_turn(teacher, case.teacher.template_options)
     if end is None or end not in tokenizer.get_vocab():
         return  # `match_tokens` gives such ends to each other
+    if case.prompt.prompt.plain and not case.learns_live:
+        return  # a text without turns ends as texts do, whatever the template says
     if tokenizer.convert_tokens_to_ids(end) in _ends_of(case):
         return
     harm = "no stored trace is a text of the student's, and none could be trained on"

@@ -34,6 +34,7 @@ from reasondistill.models.adapters import (
     Lora,
     adapter_of,
     read_lora,
+    require_whole_weights,
     whole_weight,
 )
 from reasondistill.models.loading import loading, require_no_methods
@@ -153,6 +154,7 @@ def _load(adapter: Adapter, lora: Lora) -> tuple[Any, Any, torch.dtype]:
             source, revision=revision, trust_remote_code=own_code
         )
     require_no_methods(vars(config), type(config), what)
+    require_whole_weights(what, config.to_dict())  # of the hub it may just have been fetched
     with loading(what, source), torch.device("meta"):
         blank: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=own_code)
     tokenizer = _tokenizer(adapter, source, revision)

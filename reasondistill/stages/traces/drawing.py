@@ -26,7 +26,7 @@ from reasondistill.models.samplers import (
     problem_and_sample,
 )
 from reasondistill.models.topk import TopK, TopKWriter
-from reasondistill.records import Problem, Trace
+from reasondistill.records import Problem, Trace, name_and_revision
 from reasondistill.runs import layout
 from reasondistill.runs.figures import TracesFigures
 from reasondistill.runs.missing import cause_of
@@ -95,7 +95,7 @@ def work_on(
                     lambda: _ends(job, unfinished),
                     max_logprobs=k,
                     scores=bool(work.unscored) or _scores_what_was_begun(work, unfinished, k),
-                    ends_thinking=job.traces.thinking_budget is not None,
+                    ends_thinking=work.sampling.thinking_budget is not None,
                     shares=claimed is not None,
                 )
             if work.samples:
@@ -216,7 +216,7 @@ class _Drawing:
 
     def _put(self, trace: Trace, top_k: TopK | None = None) -> None:
         if self.work.writer is not None:
-            revision = trace.model.rpartition("@")[2]
+            _, revision = name_and_revision(trace.model)
             trace = trace.model_copy(update={"model": f"{self.work.writer}@{revision}"})
         self.recorder.put(trace, top_k)
         if self.job.ledger is not None:
