@@ -7,9 +7,10 @@ PINS = constraints/install.py constraints/cpu.txt constraints/gpu.txt
 # 3.11 first: the pins were made on it. ensurepip is what Debian leaves out without python3-venv.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
-# Tests side by side: two where there are two cores and 12 GB, else one. `make test WORKERS=4` (0: in one process)
+# Tests side by side: many wait for what they started, so three where there are two cores and 20 GB, two with 12 GB, else one.
+# `make test WORKERS=4` (0: in one process)
 # nproc would say what OMP_NUM_THREADS says.
-WORKERS ?= $(shell awk -v cores="$$(env -u OMP_NUM_THREADS nproc)" '/^MemTotal/ { print (cores > 1 && $$2 > 11000000) ? 2 : 0 }' /proc/meminfo)
+WORKERS ?= $(shell awk -v cores="$$(env -u OMP_NUM_THREADS nproc)" '/^MemTotal/ { print cores < 2 || $$2 < 11000000 ? 0 : $$2 < 20000000 ? 2 : 3 }' /proc/meminfo)
 
 .PHONY: setup demo test lint docs bench bench-gpu torture licences audit
 

@@ -180,9 +180,9 @@ def test_a_fresh_checkout_is_set_up_first(checkout: Path, target: str) -> None:
 def test_a_set_up_checkout_runs_one_line_and_nothing_else(checkout: Path) -> None:
     (checkout / ".venv").mkdir()
     (checkout / ".venv" / ".stamp").touch()
-    dealt = "-n 3 --dist loadfile --no-loadscope-reorder"
+    dealt = "-n 5 --dist loadfile --no-loadscope-reorder"
     assert (
-        make(checkout, "-n", "test", "WORKERS=3").stdout
+        make(checkout, "-n", "test", "WORKERS=5").stdout
         == f'.venv/bin/python -m pytest -m "not slow and not gpu" {dealt}\n'
     )
     assert (
@@ -191,14 +191,14 @@ def test_a_set_up_checkout_runs_one_line_and_nothing_else(checkout: Path) -> Non
 
 
 @needs_make
-def test_there_are_two_workers_at_most_and_one_where_memory_is_small(checkout: Path) -> None:
+def test_there_are_three_workers_at_most_and_fewer_where_memory_is_small(checkout: Path) -> None:
     (checkout / ".venv").mkdir()
     (checkout / ".venv" / ".stamp").touch()
     memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    has_room = int(memory["MemTotal"].split()[0]) > 11_000_000
+    kib = int(memory["MemTotal"].split()[0])
     workers = 0
-    if len(os.sched_getaffinity(0)) > 1 and has_room:
-        workers = 2
+    if len(os.sched_getaffinity(0)) > 1 and kib >= 11_000_000:
+        workers = 3 if kib >= 20_000_000 else 2
     assert f" -n {workers} " in make(checkout, "-n", "test").stdout
 
 
