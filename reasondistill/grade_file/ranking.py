@@ -31,26 +31,30 @@ def ranking(correct: Mapping[str, NDArray[np.bool_]], policy: str) -> str:
     if not 2 <= len(names) <= _MOST_MODELS:
         return ""
     means = {name: float(correct[name].mean()) for name in names}
-    best = max(names, key=lambda name: means[name])
+    highest = max(means.values())
+    first = [name for name in names if means[name] == highest]
     pairs = list(combinations(names, 2))
     p_values = [paired_difference(correct[a], correct[b]).p_value for a, b in pairs]
     adjusted = dict(zip(pairs, holm(p_values).tolist(), strict=True))
     alike: list[str] = []
     worse: list[str] = []
     for name in sorted(names, key=lambda name: -means[name]):
-        if name == best:
+        if name in first:
             continue
-        p = min(adjusted.get((best, name), 1.0), adjusted.get((name, best), 1.0))
-        if p <= 1 - LEVEL and means[name] < means[best]:
+        p = max(adjusted.get((one, name), adjusted.get((name, one), 1.0)) for one in first)
+        if p <= 1 - LEVEL:
             worse.append(name)
         else:
             alike.append(name)
-    problems, samples = correct[best].shape
+    problems, samples = correct[first[0]].shape
     size = f"n = {counted(problems, 'problem')} × {samples}"
     tests = f"Holm over {counted(len(pairs), 'paired test')}"
-    parts = [f"{best} is best by {policy}: {percent(means[best])} %"]
+    if len(first) == 1:
+        parts, whom = [f"{first[0]} is best by {policy}: {percent(highest)} %"], "it"
+    else:
+        parts, whom = [f"equal by {policy}, {percent(highest)} % each: {_some(first)}"], "them"
     if alike:
-        parts.append(f"not told apart from it: {_some(alike)}")
+        parts.append(f"not told apart from {whom}: {_some(alike)}")
     if worse:
         parts.append(f"worse: {_some(worse)}")
     return f"{'; '.join(parts)} ({size}, {tests})."

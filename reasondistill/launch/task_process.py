@@ -12,6 +12,7 @@ folder never has two writers.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import signal
@@ -67,7 +68,7 @@ OnLine = Callable[[Task, str], None]
 @dataclass
 class TaskProcess:
     """A task that runs: its process, its log, what it printed `last`, and the error it reported, if
-    any.
+    any. What engines talked last is in `talk`; both number the lines.
 
     `place` counts the tasks beside it: no other one has the same. `remedy` says what takes less
     memory, for one that was killed. `is_shared`: the process only starts others, which do the task
@@ -86,7 +87,8 @@ class TaskProcess:
     word: str = ""
     remedy: Callable[[], str] = str
     left_out: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LEFT_OUT))
-    last: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+    last: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
+    talk: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
 
 def begin(run: Run, task: Task, on_line: OnLine, place: int = 0) -> TaskProcess:
@@ -167,8 +169,8 @@ def wait(running: TaskProcess) -> None:
     _log_left_out(running)
     # The log holds what earlier sessions printed, too.
     printed = "It had printed nothing yet."
-    if running.last:
-        lines = "\n".join(f"  | {line}" for line in running.last)
+    if running.last or running.talk:
+        lines = "\n".join(f"  | {line}" for line in _last_lines(running))
         printed = f"Log: {running.log}\n{lines}"
     remedy = ""
     if -code == signal.SIGKILL or code - 128 == signal.SIGKILL:
@@ -176,6 +178,15 @@ def wait(running: TaskProcess) -> None:
     raise StageError(
         f"{running.task.name} crashed: {how}. {printed}\n{remedy}Run the same command to go on."
     )
+
+
+def _last_lines(running: TaskProcess) -> list[str]:
+    """What a task printed last, in its order. Engines talk on behind a traceback: their lines only
+    fill what the others leave free.
+    """
+    room = _TAIL_LINES - len(running.last)
+    talk = list(running.talk)[-room:] if room > 0 else []
+    return [line for _, line in sorted([*running.last, *talk])]
 
 
 def less_memory(run: Run, task: Task) -> str:
@@ -230,6 +241,7 @@ def _read(running: TaskProcess, on_line: OnLine) -> None:
     most = TASK_LINE_BYTES.most
     keeps_all = is_verbose()
     blanks, follows_noise = 0, False
+    numbers = itertools.count()
     while line := stream.readline(most):
         said = parsed(line.rstrip("\n"), running.word)
         # The first is the cause: when one of several processes fails, the others lose it.
@@ -246,7 +258,8 @@ def _read(running: TaskProcess, on_line: OnLine) -> None:
             text, noise = rest, noise_of(rest)
         is_blank = not text.strip()
         if not is_blank and noise != "bar":
-            running.last.append(text.rstrip())
+            of_its_kind = running.last if noise is None else running.talk
+            of_its_kind.append((next(numbers), text.rstrip()))
         if is_blank:
             blanks = min(blanks + 1, _MOST_BLANKS)
             continue

@@ -401,6 +401,8 @@ def test_many_models_end_in_a_sentence() -> None:
     assert "worse: bad-" in said and "and 2 more" in said
     assert said.endswith("(n = 200 problems × 4, Holm over 28 paired tests).")
     assert ranking({"alone": models["good-0"]}, "default") == ""
+    equal = {"a": models["good-0"], "b": models["good-0"], "c": models["bad-0"]}
+    assert re.match(r"equal by x, \d\d\.\d % each: a, b; worse: c \(n = ", ranking(equal, "x"))
     one = {"a": np.array([[True]]), "b": np.array([[False]])}
     assert "not told apart from it: b" in ranking(one, "default")
     assert "n = 1 problem × 1, Holm over 1 paired test)" in ranking(one, "default")
@@ -462,11 +464,13 @@ sys.exit(CODE)
 """
 
 
-def log_of_talk(folder: Path, code: int) -> TaskProcess:
+def log_of_talk(folder: Path, code: int, talks: str = TALKS) -> TaskProcess:
     """What a process that talks like an engine leaves in its log."""
     word = new_word()
     assert message(word, {}).startswith(f"@{word} ")
-    source = TALKS.replace("WORD", word).replace("CODE", str(code))
+    source = (
+        talks.replace("WORD", word).replace("CODE", str(code)) + f"\nimport sys; sys.exit({code})"
+    )
     process = subprocess.Popen(
         [sys.executable, "-ISc", source], stdout=subprocess.PIPE, text=True, encoding="utf-8"
     )
@@ -501,6 +505,17 @@ def test_a_crash_shows_the_last_lines_of_the_engine(tmp_path: Path) -> None:
     assert "Shutting down" in told and "the engine says why" in told and "it/s" not in told
     logged = (tmp_path / "evals.log").read_text()
     assert "  | INFO 12-01 04:07:27 [core.py:99] Shutting down" in logged and "it/s" not in logged
+
+
+def test_talk_behind_a_traceback_does_not_push_it_out(tmp_path: Path) -> None:
+    traceback = 'print("\\n".join(f"frame {n}" for n in range(6)))\n'
+    talk = 'for n in range(9): print("INFO 12-01 04:07:27 [core.py:99] Shutting down", n)\n'
+    ending = "import sys; sys.exit(CODE)\n"
+    with pytest.raises(StageError) as crashed:
+        wait(log_of_talk(tmp_path, 3, traceback + talk + ending))
+    told = [line[4:] for line in str(crashed.value).splitlines() if line.startswith("  | ")]
+    ended = [f"INFO 12-01 04:07:27 [core.py:99] Shutting down {n}" for n in (7, 8)]
+    assert told == [*(f"frame {n}" for n in range(6)), *ended]
 
 
 def test_verbose_keeps_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
