@@ -56,6 +56,9 @@ PLACE = "REASONDISTILL_MERGED"
 # How a line of its log begins that the process that merges has written.
 SAID = "merging: "
 # What peft puts before the name of each weight.
+# The name of a tokenizer's own configuration, and the files that one is of no use without.
+TOKENIZER_CONFIG = "tokenizer_config.json"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PREFIX = "base_model.model."
 _NAME = re.compile(r"\w+(\.\w+)*")
 _LORA = re.compile(r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B)")
@@ -156,7 +159,7 @@ class Adapter:
     @property
     def has_tokenizer(self) -> bool:
         """Whether the adapter brings a tokenizer of its own."""
-        return (self.folder / "tokenizer_config.json").is_file()
+        return (self.folder / TOKENIZER_CONFIG).is_file()
 
 
 def merged_place() -> Path:
@@ -195,6 +198,7 @@ def adapter_of(model: ModelSettings, *, asks_hub: bool = True) -> Adapter | None
             )
         return None
     read_lora(folder)
+    _require_whole_tokenizer(model.model, folder)
     base, revision = _base_of(model, folder)
     if model.trust_remote_code and model.base is None:
         raise ConfigError(
@@ -207,6 +211,21 @@ def adapter_of(model: ModelSettings, *, asks_hub: bool = True) -> Adapter | None
     if not named_folder(model.model).exists():
         hub = model.model
     return Adapter(folder, hub, base, revision, model.trust_remote_code)
+
+
+def _require_whole_tokenizer(name: str, folder: Path) -> None:
+    """Raise ConfigError for an adapter with a part of a tokenizer: with the base's in its place the
+    model would be asked in other tokens than it was trained on.
+    """
+    if (folder / TOKENIZER_CONFIG).is_file():
+        return
+    parts = [part for part in _TOKENIZERS if (folder / part).is_file()]
+    if parts:
+        raise ConfigError(
+            f"model {name}: the adapter brings {parts[0]} and no {TOKENIZER_CONFIG}. Save the "
+            "tokenizer there whole (tokenizer.save_pretrained), or remove that file, if it is the "
+            "base's."
+        )
 
 
 def is_local_adapter(model: str) -> bool:

@@ -74,6 +74,18 @@ def test_an_adapter_is_known_by_what_it_and_its_base_hold(
     assert made_for(model.model) == "think"
 
 
+@pytest.mark.parametrize("part", ["tokenizer.json", "tokenizer.model", "vocab.json"])
+def test_a_part_of_a_tokenizer_is_refused_and_not_replaced_by_the_base_s(
+    tmp_path: Path, part: str
+) -> None:
+    folder = adapter(tmp_path / "mine")
+    (folder / part).write_text("{}")
+    with pytest.raises(ConfigError, match=f"brings {part} and no tokenizer_config.json"):
+        adapter_of(settings(folder))
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert adapter_of(settings(folder)) is not None
+
+
 def test_models_scripts_and_servers_names_are_no_adapters(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "mine")
     assert adapter_of(settings(base(tmp_path))) is None
