@@ -120,6 +120,24 @@ def test_what_a_killed_command_left_is_begun_anew(student: Path, tmp_path: Path)
     assert not (tmp_path / "int8" / "model-00001-of-00002.safetensors").exists()
 
 
+@pytest.mark.parametrize("link", ["copy", "copy.part"])
+@pytest.mark.parametrize("points_to", ["there", "nowhere"])
+def test_a_link_in_the_way_is_refused_before_work_and_stays(
+    student: Path, tmp_path: Path, link: str, points_to: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / link).symlink_to(tmp_path / points_to)
+    with pytest.raises(StageError, match=rf"{link}: is a link"):
+        make_int8_copy(student, tmp_path / "copy")
+    assert (tmp_path / link).is_symlink() and (tmp_path / "there").is_dir()
+
+
+def test_a_copy_inside_its_model_is_refused(student: Path) -> None:
+    with pytest.raises(StageError, match="which stays as it is"):
+        make_int8_copy(student, student / "int8")
+    assert not (student / "int8").exists()
+
+
 def test_models_of_which_we_do_not_know_enough_are_refused_by_name(
     student: Path, made: tuple[Path, Int8Copy], tmp_path: Path
 ) -> None:

@@ -97,6 +97,8 @@ def make_int8_copy(source: Path, target: Path, *, trust_remote_code: bool = Fals
             f"model {source}: no such folder. An int8 copy is made of a folder: a student's, or a "
             "hub id's that you have downloaded (`hf download`)."
         )
+    part = target.with_name(target.name + PART)
+    require_own_place(folder, target, part)
     identity = model_identity(str(folder))
     there = earlier_copy(target, identity)
     if there is not None:
@@ -121,7 +123,6 @@ def make_int8_copy(source: Path, target: Path, *, trust_remote_code: bool = Fals
     tokenizer = open_tokenizer(str(folder), revision=None, trust_remote_code=trust_remote_code)
     rows = written_rows(model, tokenizer)
     expected = [row_log_probs(model, row) for row in rows]
-    part = target.with_name(target.name + PART)
     with disk_errors(target):
         if part.exists():
             log.info("%s: was left by a command that did not end; it is begun anew", part)
@@ -162,6 +163,20 @@ def require_library() -> None:
         import compressed_tensors  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ImportError as error:
         raise MissingDependencyError("compressed-tensors", "vllm") from error
+
+
+def require_own_place(source: Path, *paths: Path) -> None:
+    """Raise StageError where one is a link, and where it lies in the model's own folder."""
+    for path in paths:
+        if path.is_symlink():
+            raise StageError(
+                f"{path}: is a link. A copy is made in a new folder: name another one, or remove "
+                "the link."
+            )
+        if path.resolve().is_relative_to(source.resolve()):
+            raise StageError(
+                f"{path}: lies in {source}, which stays as it is. Name a folder beside it."
+            )
 
 
 def earlier_copy(target: Path, identity: str) -> Int8Copy | None:
