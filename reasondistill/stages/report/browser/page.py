@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from markupsafe import Markup
+
 from reasondistill.secrets import cleaned
 from reasondistill.stages.report.browser.words import LETTERS, LONGEST, SINGLE
 from reasondistill.stages.report.look import PALETTE, TONE_RULES
-from reasondistill.stages.report.rendering import text
+from reasondistill.stages.report.rendering import render
 
 _HERE = Path(__file__).parent
 KATEX = "katex.js"
@@ -38,35 +40,27 @@ def render_browser(
     """
     scripts = [script_of(name) for name in _SCRIPTS]
     loads = " 'strict-dynamic'"
-    data: list[str] = []
     if payloads is not None:
         scripts.insert(0, katex_script().decode("utf-8"))
         loads = ""
-        for name, payload in payloads.items():
-            data.append(f'<script type="text/plain" id="{name}">{payload}</script>\n')
     style = _style()
     policy = (
         f"default-src 'none'; style-src {sums_of([style])}; font-src data:; "
         f"script-src {sums_of(scripts)}{loads}; base-uri 'none'; form-action 'none'"
     )
-    back = ""
-    if report:
-        back = f'<a href="{text(report)}">Report</a>'
-    body = (_HERE / "page" / "body.html").read_text(encoding="utf-8")
-    body = body.replace("REPORT", back).replace("TITLE", text(cleaned(title)))
-    parts = [
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<meta name="referrer" content="no-referrer">',
-        f'<meta name="index" content="{index}"><meta name="run" content="{text(run)}">',
-        f"<title>Traces of {text(cleaned(title))}</title>",
-        f"<style>{style}</style></head><body>{body}",
-        *data,
-        *(f"<script>{script}</script>" for script in scripts),
-        "</body></html>\n",
-    ]
-    return "".join(parts).encode("utf-8", "replace")
+    page = render(
+        "browser.html",
+        title=cleaned(title),
+        run=run,
+        index=index,
+        report=report,
+        # What stands whole in the page: our own, and base64.
+        policy=Markup(policy),
+        style=Markup(style),
+        scripts=[Markup(script) for script in scripts],
+        payloads=[(name, Markup(payload)) for name, payload in (payloads or {}).items()],
+    )
+    return page.encode("utf-8", "replace")
 
 
 def sums_of(pieces: list[str]) -> str:
