@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from chromium import Chromium  # noqa: E402
+from chromium import Chromium, Page  # noqa: E402
 from fake_run import fake_problems, fake_trace, fake_verdict, write_stage  # noqa: E402
 
 from reasondistill.records import OUTCOMES, Problem, Trace, Verdict  # noqa: E402
@@ -119,11 +119,17 @@ SEARCH = """
 def measure_page(folder: Path, profile: Path) -> None:
     with Chromium(profile) as chromium:
         url = (folder / "index.html").as_uri()
+        chromium.open("about:blank").wait("document.readyState === 'complete'")
+        print(f"all processes of the browser, an empty page: {chromium.memory_mb():.0f} MB (PSS)")
+        page: Page | None = None
         for name in ("first", "second"):
+            if page is not None:
+                page.call("Page.close")
             began = time.monotonic()
             page = chromium.open(url)
             page.wait("document.documentElement.dataset.ready")
             print(f"opened, the {name} time: {time.monotonic() - began:.2f} s")
+        assert page is not None
         print(page.value("document.getElementById('found').textContent"))
         rate, slow = page.value(SCROLL)
         print(f"scrolled at {rate:.0f} frames/s, 95 % of them within {slow:.0f} ms")
