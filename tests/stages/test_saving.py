@@ -470,6 +470,8 @@ def test_the_step_with_the_lowest_validation_loss_is_the_student(
     assert (figures.steps, figures.delivered_step) == (20, lowest)
     assert figures.trained_parameters == others.trained_parameters
     assert figures.validation_loss == pytest.approx(losses[lowest], rel=1e-5)
+    of_last = [line["step"] for line in read_metrics(last.folder) if "validation_loss" in line]
+    assert of_last.count(20) == 1 and others.validation_loss == losses[20], "measured once"
     short = overfitting(tmp_path, "short", **changes, max_steps=lowest)
     run_student(short)
     ours, theirs = weights(best.folder / "model"), weights(short.folder / "model")

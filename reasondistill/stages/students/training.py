@@ -12,7 +12,7 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,7 @@ def _train(
         learned["delivered_step"] = trainer.take_best()
         progress.deliver(learned["delivered_step"], trainer.state)
     if validation:
-        learned["validation_loss"] = _validation_loss(trainer)
+        learned["validation_loss"] = _validation_loss(trainer, learned.get("delivered_step"))
     if teaching is not None:
         learned |= teaching.figures(trainer)
     trained = saving.whole_model(trainer, student, load)
@@ -210,10 +210,25 @@ def _check_context(student: StudentSettings, model: Any, longest: int) -> None:
         )
 
 
-def _validation_loss(trainer: SFTTrainer) -> float:
-    loss = float(trainer.evaluate()["eval_loss"])
+def _validation_loss(trainer: SFTTrainer, delivered_step: int | None) -> float:
+    """That of the weights in the trainer: where they are those of the last step, which was measured
+    as it ended, not once more.
+    """
+    loss: float | None = None
+    if delivered_step is None:
+        loss = _measured_at(trainer.state.log_history, trainer.state.global_step)
+    if loss is None:
+        loss = float(trainer.evaluate()["eval_loss"])
     log.info("validation loss %.4f", loss)
     return loss
+
+
+def _measured_at(history: Sequence[Mapping[str, Any]], step: int) -> float | None:
+    """The validation loss after a step, None where it was not measured there."""
+    for line in reversed(history):
+        if "eval_loss" in line and line["step"] == step:
+            return float(line["eval_loss"])
+    return None
 
 
 def _cost(trainer: Any, rows: StoredRows, folder: Path) -> dict[str, Any]:
