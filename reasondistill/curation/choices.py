@@ -46,6 +46,27 @@ def without_options(question: str) -> str:
     return question.partition(f"\n\n{LETTERS[0]}) ")[0]
 
 
+def shows_options(question: str, fields: Mapping[str, Any]) -> bool:
+    """Whether a row holds the options of a lettered question in their order: in a list or mapping
+    of `options_of`, or as they stand in the question.
+    """
+    bare = without_options(question)
+    shown = question[len(bare) :]
+    for value in fields.values():
+        if isinstance(value, str):
+            if shown in value:
+                return True
+        elif isinstance(value, (list, Mapping)) and value:
+            found = options_of(value)
+            if isinstance(found, Options) and 2 <= len(found.texts) <= len(LETTERS):
+                if lettered(bare, found.texts, 0)[0] == question:
+                    return True
+            if isinstance(value, Mapping):
+                if shows_options(question, cast("Mapping[str, Any]", value)):
+                    return True
+    return False
+
+
 # ---- the order -----------------------------------------------------------------------------------
 
 # Such an option means those above it, and stands behind them.
