@@ -359,6 +359,9 @@ def _write(
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
     figures = source_figures(readings, of_sources)
     noticed = sum((Counter(reading.noticed.counts) for reading in readings), Counter[str]())
+    if comparing is not None:
+        for why, count in comparing.unsure.items():
+            noticed[f"not checked well for leaks: {why}"] = count
     if noticed:
         figures = figures.joined(ProblemsFigures(noticed=dict(noticed)))
     if of_benchmark is not None:
