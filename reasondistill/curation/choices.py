@@ -54,17 +54,26 @@ def shows_options(question: str, fields: Mapping[str, Any]) -> bool:
     shown = question[len(bare) :]
     for value in fields.values():
         if isinstance(value, str):
-            if shown in value:
-                return True
-        elif isinstance(value, (list, Mapping)) and value:
-            found = options_of(value)
-            if isinstance(found, Options) and 2 <= len(found.texts) <= len(LETTERS):
-                if lettered(bare, found.texts, 0)[0] == question:
-                    return True
-            if isinstance(value, Mapping):
-                if shows_options(question, cast("Mapping[str, Any]", value)):
-                    return True
+            is_shown = shown in value
+        elif isinstance(value, list):
+            is_shown = _are_options(cast("list[Any]", value), bare, question)
+        elif isinstance(value, Mapping):
+            inside = cast("Mapping[str, Any]", value)
+            is_shown = _are_options(inside, bare, question) or shows_options(question, inside)
+        else:
+            is_shown = False
+        if is_shown:
+            return True
     return False
+
+
+def _are_options(value: list[Any] | Mapping[str, Any], bare: str, question: str) -> bool:
+    if not value:
+        return False
+    found = options_of(value)
+    if isinstance(found, str) or len(found.texts) > len(LETTERS):
+        return False
+    return lettered(bare, found.texts, 0)[0] == question
 
 
 # ---- the order -----------------------------------------------------------------------------------

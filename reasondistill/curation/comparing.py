@@ -123,9 +123,9 @@ class Comparing:
     same as an earlier one, where the tables of `[problems]` ask for it.
 
     Of near-duplicates the first in the order of the sources stays, but those that are `first` stand
-    before all others and are near-duplicates of none. `leaks` counts the pairs of each benchmark by
-    the way in which they were found; look-alikes are kept. `unsure` counts the problems in which a
-    leak may not be found, by what hides it.
+    before all others and are near-duplicates of none; they are read twice. `leaks` counts the pairs
+    of each benchmark by the way in which they were found; look-alikes are kept. `unsure` counts the
+    problems in which a leak may not be found, by what hides it.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Comparing:
         settings: ComparedProblems,
         held_out: Sequence[HeldOut],
         folder: Path,
-        first: Iterable[Problem] = (),
+        first: Callable[[], Iterable[Problem]] = tuple,
     ) -> None:
         self.decontaminate = settings.decontaminate
         self.near_duplicates = settings.near_duplicates
@@ -141,7 +141,10 @@ class Comparing:
         self.unsure: Counter[str] = Counter()
         self._held_out = held_out
         self._folder = folder
-        self._first = {problem.id: problem for problem in first}
+        self._first = first
+        self._golds: dict[str, ShownGold] = {}
+        if self.near_duplicates is not None:
+            self._golds = {problem.id: ShownGold.of(problem) for problem in first()}
         # The problems that stand for others, and how many these are.
         self._clusters: Counter[str] = Counter()
 
@@ -221,8 +224,8 @@ class Comparing:
         from reasondistill.curation.near_duplicates import near_duplicates
         from reasondistill.curation.shingles import Text
 
-        others = (problem for problem in _problems(entries) if problem.id not in self._first)
-        problems = chain(self._first.values(), others)
+        others = (problem for problem in _problems(entries) if problem.id not in self._golds)
+        problems = chain(self._first(), others)
         found = near_duplicates(
             (Text(problem.id, problem.question) for problem in problems),
             threshold=settings.threshold,
@@ -233,7 +236,7 @@ class Comparing:
 
         def watched() -> Iterator[NearDuplicate]:
             for one in found:
-                if one.id not in self._first:
+                if one.id not in self._golds:
                     self._clusters[one.of] += 1
                     yield one
 
@@ -244,7 +247,7 @@ class Comparing:
         self, entries: Iterable[Problem | SetAside], settings: NearDuplicateSettings
     ) -> Iterator[Problem | SetAside]:
         """The entries, of which these are set aside."""
-        golds = {name: ShownGold.of(problem) for name, problem in self._first.items()}
+        golds = dict(self._golds)
         doubtful: dict[str, None] = {}
         path = self._folder / layout.NEAR_DUPLICATES
         for entry, found in _beside(entries, path, NearDuplicate):

@@ -4,12 +4,12 @@
     # ("tom", "has", "1", "2", "of", "1000", "apples")
 
 How a text is set does not count: capitals, punctuation, LaTeX or plain (`\\dfrac12` and `1/2`,
-`x^{2}` and `x²`, `\\leq` and `≤`, `\\text{ km}`), bold and italics, HTML's tags and entities,
-signs that nobody sees, drawings in Asymptote. Numbers are read as values (`1,000` and `1000`,
-`3.50` and `3.5`, `٣` and `3`, `three` and `3`; but `one`, which is a pronoun too, stays a word).
-Chinese, Japanese and Greek characters are words alone. Not covered, but told by `hard_to_find`:
-Thai and other scripts without spaces, letters of another alphabet that look like those of a word.
-Nor are: numbers of several words (`twenty-five` is 20, 5), units (`km` and `kilometers`), products (`2x` and
+`x^{2}` and `x²`, `\\leq` and `≤`, `\\text{ km}`), bold and italics, HTML's tags and entities, signs
+that nobody sees, drawings in Asymptote. Numbers are read as values (`1,000` and `1000`, `3.50` and
+`3.5`, `٣` and `3`, `three` and `3`; but `one`, which is a pronoun too, stays a word). Chinese,
+Japanese and Greek characters are words alone. Not covered, but told by `hard_to_find`: Thai and
+other scripts without spaces, letters of another alphabet that look like those of a word. Nor are:
+numbers of several words (`twenty-five` is 20, 5), units (`km` and `kilometers`), products (`2x` and
 `2 \\cdot x` are alike).
 """
 
@@ -293,9 +293,7 @@ def _in_ascii(digits: str) -> str:
     """The same number in the digits 0 to 9: Arabic, Devanagari and others have their own."""
     if digits.isascii():
         return digits
-    return "".join(
-        str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in digits
-    )
+    return "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in digits)
 
 
 def is_quantity(word: str) -> bool:

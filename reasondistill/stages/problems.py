@@ -174,11 +174,11 @@ def run_problems(
         return store.require_complete(folder)
     readings = open_all(source, places)
     entries = _all_entries(readings)
-    with_traces: tuple[Problem, ...] = ()
+    with_traces: Callable[[], Iterable[Problem]] = tuple
     if standing is not None:
         entries = standing.seen(entries)
-        with_traces = tuple(standing.with_traces())
-    entries = without_duplicates(entries, first=with_traces)
+        with_traces = standing.with_traces
+    entries = without_duplicates(entries, first=with_traces())
     if source.decontaminate is None:
         entries = without_held_out(entries, texts)
     else:

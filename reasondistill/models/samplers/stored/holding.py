@@ -10,8 +10,8 @@ one that was read from the same row of the same data set, if its question stands
 asks, or the row asks it without its options, or says nothing of that. Without its options a
 question of another row is none: many sets ask "Which of these is true?" of many options. And where
 they are not asked with the question, the row must show them in the problem's order: shuffled ones
-have other letters than the trace was written for. The traces wait in a temporary file, which is gone with the process: of a trace only its place there is in
-memory.
+have other letters than the trace was written for. The traces wait in a temporary file, which is
+gone with the process: of a trace only its place there is in memory.
 """
 
 from __future__ import annotations
