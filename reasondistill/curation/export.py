@@ -53,7 +53,7 @@ def write_parquet(file: BinaryIO, examples: Iterable[Example]) -> int:
                 "id": [example.id for example in group],
                 "problem_id": [example.problem_id for example in group],
                 "trace_id": [example.trace_id for example in group],
-                "messages": [[turn.as_turn() for turn in example.messages] for example in group],
+                "messages": [as_messages(example)["messages"] for example in group],
                 "tokens": [example.tokens for example in group],
             }
             writer.write_table(pa.Table.from_pydict(columns_of_group, schema))
