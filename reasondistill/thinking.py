@@ -58,6 +58,8 @@ _TAGS = (
 _ANY_TAG = re.compile(
     "|".join(re.escape(tag) for tags in _TAGS for tag in (tags.opener, tags.closer))
 )
+# Each tag begins with one of these, which most texts have not: a look spares the search.
+_BEGINNINGS = frozenset(tag[0] for tags in _TAGS for tag in (tags.opener, tags.closer))
 _ANALYSIS = "<|channel|>analysis<|message|>"
 _OPENERS = (_ANALYSIS, *(tags.opener for tags in _TAGS))
 
@@ -101,7 +103,8 @@ def ends_in_tag(prompt: str) -> bool:
 
 def holds_tag(text: str) -> bool:
     """Whether a tag of reasoning stands in a text, in whatever shape."""
-    return _ANY_TAG.search(text) is not None
+    may_hold = any(sign in text for sign in _BEGINNINGS)
+    return may_hold and _ANY_TAG.search(text) is not None
 
 
 # What begins and ends turns and texts in the tokenizers of well-known models.
@@ -115,6 +118,8 @@ def well_known_token(text: str) -> str:
     """The first string in a text that is a special token to well-known models; empty without one.
     For texts whose tokenizer is elsewhere. Tags of reasoning, which prompts name, are none.
     """
+    if "<" not in text and "[" not in text:
+        return ""
     match = _WELL_KNOWN.search(text)
     if match is None:
         return ""

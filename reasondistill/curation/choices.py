@@ -46,6 +46,36 @@ def without_options(question: str) -> str:
     return question.partition(f"\n\n{LETTERS[0]}) ")[0]
 
 
+def shows_options(question: str, fields: Mapping[str, Any]) -> bool:
+    """Whether a row holds the options of a lettered question in their order: in a list or mapping
+    of `options_of`, or as they stand in the question.
+    """
+    bare = without_options(question)
+    shown = question[len(bare) :]
+    for value in fields.values():
+        if isinstance(value, str):
+            is_shown = shown in value
+        elif isinstance(value, list):
+            is_shown = _are_options(cast("list[Any]", value), bare, question)
+        elif isinstance(value, Mapping):
+            inside = cast("Mapping[str, Any]", value)
+            is_shown = _are_options(inside, bare, question) or shows_options(question, inside)
+        else:
+            is_shown = False
+        if is_shown:
+            return True
+    return False
+
+
+def _are_options(value: list[Any] | Mapping[str, Any], bare: str, question: str) -> bool:
+    if not value:
+        return False
+    found = options_of(value)
+    if isinstance(found, str) or len(found.texts) > len(LETTERS):
+        return False
+    return lettered(bare, found.texts, 0)[0] == question
+
+
 # ---- the order -----------------------------------------------------------------------------------
 
 # Such an option means those above it, and stands behind them.

@@ -28,7 +28,7 @@ from reasondistill import foreign_json
 from reasondistill.config import ComparedProblems, DecontaminateSettings, NearDuplicateSettings
 from reasondistill.curation.benchmarks import HeldOut
 from reasondistill.curation.sources import repeats
-from reasondistill.curation.words import normalise_question
+from reasondistill.curation.words import hard_to_find, normalise_question
 from reasondistill.foreign_text import shortened
 from reasondistill.hashing import stable_digest
 from reasondistill.markdown import inline
@@ -123,8 +123,9 @@ class Comparing:
     same as an earlier one, where the tables of `[problems]` ask for it.
 
     Of near-duplicates the first in the order of the sources stays, but those that are `first` stand
-    before all others and are near-duplicates of none. `leaks` counts the pairs of each benchmark by
-    the way in which they were found; look-alikes are kept.
+    before all others and are near-duplicates of none; they are read twice. `leaks` counts the pairs
+    of each benchmark by the way in which they were found; look-alikes are kept. `unsure` counts the
+    problems in which a leak may not be found, by what hides it.
     """
 
     def __init__(
@@ -132,14 +133,18 @@ class Comparing:
         settings: ComparedProblems,
         held_out: Sequence[HeldOut],
         folder: Path,
-        first: Iterable[Problem] = (),
+        first: Callable[[], Iterable[Problem]] = tuple,
     ) -> None:
         self.decontaminate = settings.decontaminate
         self.near_duplicates = settings.near_duplicates
         self.leaks: dict[str, Counter[str]] = {}
+        self.unsure: Counter[str] = Counter()
         self._held_out = held_out
         self._folder = folder
-        self._first = {problem.id: problem for problem in first}
+        self._first = first
+        self._golds: dict[str, ShownGold] = {}
+        if self.near_duplicates is not None:
+            self._golds = {problem.id: ShownGold.of(problem) for problem in first()}
         # The problems that stand for others, and how many these are.
         self._clusters: Counter[str] = Counter()
 
@@ -180,11 +185,22 @@ class Comparing:
             contained=settings.contained,
             n_gram=settings.n_gram,
         )
-        texts = (Text(problem.id, problem.question) for problem in _problems(waiting.read()))
-        found = chain.from_iterable(leaks for _, leaks in index.search(texts))
+
+        def texts() -> Iterator[Text]:
+            for problem in _problems(waiting.read()):
+                why = hard_to_find(problem.question)
+                if why is not None:
+                    self.unsure[why] += 1
+                yield Text(problem.id, problem.question)
+
+        found = chain.from_iterable(leaks for _, leaks in index.search(texts()))
         page = LeaksPage(dict.fromkeys(question.benchmark for question in self._held_out))
         store.write_records(self._folder / layout.LEAKS, page.watched(found))
-        store.write_text(self._folder / layout.LEAKS_MARKDOWN, "\n".join(page.lines()))
+        unsure = [_not_checked(*counted) for counted in self.unsure.items()]
+        for told in unsure:
+            logger.warning("%s: %s", self._folder, told)
+        lines = [*page.lines(), *(f"{told}\n" for told in unsure)]
+        store.write_text(self._folder / layout.LEAKS_MARKDOWN, "\n".join(lines))
         self.leaks = page.counts
 
     def without_leaks(
@@ -208,8 +224,8 @@ class Comparing:
         from reasondistill.curation.near_duplicates import near_duplicates
         from reasondistill.curation.shingles import Text
 
-        others = (problem for problem in _problems(entries) if problem.id not in self._first)
-        problems = chain(self._first.values(), others)
+        others = (problem for problem in _problems(entries) if problem.id not in self._golds)
+        problems = chain(self._first(), others)
         found = near_duplicates(
             (Text(problem.id, problem.question) for problem in problems),
             threshold=settings.threshold,
@@ -220,7 +236,7 @@ class Comparing:
 
         def watched() -> Iterator[NearDuplicate]:
             for one in found:
-                if one.id not in self._first:
+                if one.id not in self._golds:
                     self._clusters[one.of] += 1
                     yield one
 
@@ -231,7 +247,7 @@ class Comparing:
         self, entries: Iterable[Problem | SetAside], settings: NearDuplicateSettings
     ) -> Iterator[Problem | SetAside]:
         """The entries, of which these are set aside."""
-        golds = {name: ShownGold.of(problem) for name, problem in self._first.items()}
+        golds = dict(self._golds)
         doubtful: dict[str, None] = {}
         path = self._folder / layout.NEAR_DUPLICATES
         for entry, found in _beside(entries, path, NearDuplicate):
@@ -257,6 +273,10 @@ class Comparing:
 
 
 # ---- the page of leaks ---------------------------------------------------------------------------
+
+
+def _not_checked(why: str, count: int) -> str:
+    return f"Not checked well: {count:,} problems {why}."
 
 
 class LeaksPage:

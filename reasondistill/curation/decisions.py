@@ -124,10 +124,17 @@ class Tally:
             self._last = max(self._last, (place, decision.problem.id))
 
     def see_mixed(
-        self, kept: Iterable[Example], reasons: Iterable[str], place_of: Callable[[str], float]
+        self,
+        kept: Iterable[Example],
+        lost: Mapping[str, Counter[str]],
+        place_of: Callable[[str], float],
     ) -> None:
-        """Count anew what a mixture has left, and add the reasons why the others were dropped."""
-        self.dropped.update(reasons)
+        """Count anew what a mixture has left, and add why the others were dropped, by writer."""
+        for writer, reasons in lost.items():
+            self.dropped.update(reasons)
+            if self.by_writer is not None:
+                self.by_writer[writer].update(reasons)
+                self.by_writer[writer][_KEPT] -= reasons.total()
         self.tokens = array("q")
         self.splits = Counter()
         self.kept_problems = 0

@@ -49,8 +49,14 @@ def write_parquet(file: BinaryIO, examples: Iterable[Example]) -> int:
             if writer is None:
                 # Closed before the file is, also where memory is out: else it complains at its end.
                 writer = stack.enter_context(pq.ParquetWriter(file, schema))
-            values = [example.model_dump(exclude={"split"}) for example in group]
-            writer.write_table(pa.Table.from_pylist(values, schema))
+            columns_of_group = {
+                "id": [example.id for example in group],
+                "problem_id": [example.problem_id for example in group],
+                "trace_id": [example.trace_id for example in group],
+                "messages": [as_messages(example)["messages"] for example in group],
+                "tokens": [example.tokens for example in group],
+            }
+            writer.write_table(pa.Table.from_pydict(columns_of_group, schema))
             rows += len(group)
     return rows
 

@@ -27,6 +27,9 @@ _WORDS = re.compile(
     rf"|\bthe\s+(?:accompanying|following|adjoining)\s+{_PICTURE}\b",
     re.IGNORECASE,
 )
+# One of these stands in each of the above: a look at the text spares most the search.
+_OF_WORDS = ("fig", "diagram", "picture", "image", "drawing", "illustration", "graph", "sketch")
+_OF_MARK = ("<", "[", "\\")
 # What columns of pictures are called, whatever they hold.
 PICTURE_COLUMNS = ("image", "images", "image_1", "decoded_image", "figure")
 
@@ -36,16 +39,26 @@ def figure_of(question: str, fields: Mapping[str, Any]) -> str | None:
     pictures or is called so; None where nothing does, or the figure is drawn in the text
     (Asymptote, TikZ).
     """
-    mark = _MARK.search(question)
-    if mark is not None:
-        return mark[0]
+    if any(sign in question for sign in _OF_MARK):
+        mark = _MARK.search(question)
+        if mark is not None:
+            return mark[0]
     for name, value in fields.items():
         if _is_picture(value) or (value and name in PICTURE_COLUMNS):
             return f"column {name}"
+    if not _may_speak(question):
+        return None
     words = _WORDS.search(question)
     if words is None or _DRAWN.search(question):
         return None
     return words[0]
+
+
+def _may_speak(question: str) -> bool:
+    if not question.isascii():
+        return True  # a long s is an s to IGNORECASE, and none to lower()
+    lower = question.lower()
+    return any(word in lower for word in _OF_WORDS)
 
 
 def _is_picture(value: Any) -> bool:

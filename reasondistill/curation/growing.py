@@ -18,15 +18,16 @@ and leaks may be looked for later than at first, or in another way.
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reasondistill.curation.comparing import HELD_OUT
 from reasondistill.errors import DriftError
 from reasondistill.hashing import stable_digest
-from reasondistill.records import Origin, Problem, SetAside
+from reasondistill.records import Problem, SetAside
 from reasondistill.runs.growth import asked_in
 from reasondistill.runs.layout import (
     LEAKS,
@@ -39,10 +40,12 @@ from reasondistill.runs.store import (
     Identity,
     changed_keys,
     drift_message,
+    located_records,
     open_stage,
     read_keys,
     read_manifest,
     read_records,
+    records_at,
     write_records,
 )
 
@@ -94,6 +97,15 @@ def is_lower_limit(name: str, old: Any, new: Any) -> bool:
     return is_limit and (old is None or (isinstance(old, int) and new < old))
 
 
+class _Stands(NamedTuple):
+    """Where a problem's line begins, and what of it may be another one when it comes again."""
+
+    digest: bytes
+    revision: str
+    row: int
+    at: int
+
+
 class Standing:
     """The problems that stand in a folder, and what comes of each when they are made anew.
 
@@ -101,7 +113,7 @@ class Standing:
     file is a hash of the whole file, which has more rows now, perhaps before this one. `drawn` are
     those that have traces; `asks_less` says that others than before need not come. `left_out` says
     of what use no more is made and why; `kept_though` counts the others that would be set aside, by
-    reason.
+    reason. Memory is some 300 bytes a problem: what one says is read where it stands.
     """
 
     def __init__(
@@ -114,13 +126,16 @@ class Standing:
     ) -> None:
         self._path, self._drawn, self._asks_less = path, drawn, asks_less
         self._earlier = frozenset(earlier)
-        self._digests: dict[str, bytes] = {}
-        self._origins: dict[str, Origin] = {}
-        for problem in self._problems():
-            self._digests[problem.id] = _digest(problem)
-            self._origins[problem.id] = problem.origin
-        self._waited_for = set(self._digests)
-        self._coming: dict[str, Problem] = {}
+        self._stands: dict[str, _Stands] = {}
+        if path.exists():
+            for at, problem in located_records(path, Problem):
+                origin = problem.origin
+                revision = sys.intern(origin.revision)
+                stands = _Stands(_digest(problem), revision, origin.row, at)
+                self._stands[problem.id] = stands
+        self._waited_for = set(self._stands)
+        # Those with traces that came again as they were.
+        self._coming: set[str] = set()
         self._faults: dict[str, str] = {}
         self.left_out: list[SetAside] = []
         self.kept_though: Counter[str] = Counter()
@@ -153,53 +168,55 @@ class Standing:
         hold: those that stand as they were.
         """
         for entry in entries:
-            digest = self._digests.get(entry.id)
+            stands = self._stands.get(entry.id)
             self._waited_for.discard(entry.id)
-            if digest is None:
+            if stands is None:
                 yield entry
             elif isinstance(entry, SetAside):
                 self._faults[entry.id] = f"it would be set aside: {entry.reason}"
                 yield entry
-            elif _digest(entry) != digest:
+            elif _digest(entry) != stands.digest:
                 self._faults[entry.id] = "its question, its gold or another field is another one"
                 yield entry
             else:
-                stands = _from(entry, self._origins[entry.id])
                 if entry.id in self._drawn:
-                    self._coming[entry.id] = stands
-                yield stands
+                    self._coming.add(entry.id)
+                yield _from(entry, revision=stands.revision, row=stands.row)
 
     def restored(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The entries, in which each that stands and has traces is a problem again, if it was not
         set aside for a benchmark: as it stays, benchmarks are looked for in it too.
         """
         for entry in entries:
-            stands = self._coming.get(entry.id)
-            if stands is None or isinstance(entry, Problem) or entry.reason.startswith(HELD_OUT):
+            comes = entry.id in self._coming
+            if not comes or isinstance(entry, Problem) or entry.reason.startswith(HELD_OUT):
                 yield entry
                 continue
             self.kept_though[entry.reason] += 1
-            yield stands
+            yield self._as_it_stands(entry.id)
 
     def kept(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """What is left of them in the end, with each that stands and has traces in its place, and
         those beyond the limit behind the others.
         """
         for entry in entries:
-            stands = self._coming.pop(entry.id, None)
-            if stands is None or isinstance(entry, Problem):
+            if entry.id not in self._coming or isinstance(entry, Problem):
                 yield entry
                 continue
             if entry.reason.startswith(HELD_OUT):
                 self.left_out.append(entry)
             else:
                 self.kept_though[entry.reason] += 1
-            yield stands
+            yield self._as_it_stands(entry.id)
         for problem in self.with_traces():
             if problem.id in self._waited_for:
                 beyond = SetAside(id=problem.id, reason=BEYOND, detail="", origin=problem.origin)
                 self.left_out.append(beyond)
                 yield problem
+
+    def _as_it_stands(self, name: str) -> Problem:
+        at = self._stands[name].at
+        return next(records_at(self._path, Problem, at, 1))
 
     def fault(self) -> str | None:
         """Which problem did not come again, and why; None when all of them did. To be asked when
@@ -254,9 +271,9 @@ def write_left_out(folder: Path, standing: Standing) -> None:
 
 
 def _digest(problem: Problem) -> bytes:
-    anywhere = problem.origin.model_copy(update={"revision": "", "row": 0})
-    return stable_digest(_from(problem, anywhere).to_json())[:16]
+    return stable_digest(_from(problem, revision="", row=0).to_json())[:16]
 
 
-def _from(problem: Problem, origin: Origin) -> Problem:
+def _from(problem: Problem, *, revision: str, row: int) -> Problem:
+    origin = problem.origin.model_copy(update={"revision": revision, "row": row})
     return problem.model_copy(update={"origin": origin})

@@ -13,7 +13,8 @@ is taken in this order until the next example would bring it no nearer to its sh
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,17 +43,20 @@ class Part:
 
     trace_id: str
     tokens: int
+    writer: str
 
 
 @dataclass(frozen=True)
 class Mixed:
     """How often each example is trained on, by its trace's id, and why each of the others is not.
-    `groups` says what became of each group, in the order of the settings.
+    `groups` says what became of each group, in the order of the settings; `lost` counts the reasons
+    by who wrote the traces.
     """
 
     copies: Mapping[str, int]
     reasons: Mapping[str, str]
     groups: tuple[MixedGroup, ...]
+    lost: Mapping[str, Counter[str]]
 
     def of(self, examples: Iterable[Example]) -> Iterator[Example]:
         """The examples that are left, each with its copies; those to validate on as they are."""
@@ -96,7 +100,7 @@ class Mixer:
 
     def see(self, problem: Problem, trace: Trace, rate: float | None = None) -> None:
         """`rate` is the teacher's pass rate on the problem."""
-        part = Part(trace.id, trace.completion.tokens)
+        part = Part(trace.id, trace.completion.tokens, sys.intern(trace.teacher))
         self._groups[group_of(problem, trace, self._settings, rate)].append(part)
 
     def mixed(self) -> Mixed:
@@ -153,6 +157,7 @@ class Mixer:
             )
         _tell_missed(groups, shares)
         reasons: dict[str, str] = {}
+        lost: dict[str, Counter[str]] = {}
         for name, parts in self._groups.items():
             reason = NO_WEIGHT
             if name in weights:
@@ -160,7 +165,8 @@ class Mixer:
             for part in parts:
                 if part.trace_id not in copies:
                     reasons[part.trace_id] = reason
-        return Mixed(copies, reasons, tuple(groups))
+                    lost.setdefault(part.writer, Counter())[reason] += 1
+        return Mixed(copies, reasons, tuple(groups), lost)
 
     def _taken(self, parts: Sequence[Part], wanted: float, tokens: int) -> dict[str, int]:
         """How often each of these is taken, to be as near to the wanted tokens as whole examples

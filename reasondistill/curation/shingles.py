@@ -36,6 +36,8 @@ SHINGLE_WORDS = 5
 # Tokens of a batch: large enough for numpy, small enough for the cache of a processor.
 _BATCH_TOKENS = 1 << 16
 _MOST_KNOWN_PIECES = 1 << 19
+# Of the pieces of single texts, which are kept as long as the process lives.
+_MOST_KEPT_PIECES = 1 << 16
 _PADDING = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -122,6 +124,20 @@ def shingled(
         yield _batch(batch, read, counts, pieces, words, long_run)
 
 
+def shingled_one(text: str, *, numbers: Numbers = "count", words: int = SHINGLE_WORDS) -> Batch:
+    """A batch of this text alone: what its words are is remembered from one text to the next."""
+    pieces = _kept_pieces(numbers)
+    if len(pieces) > _MOST_KEPT_PIECES:
+        pieces.forget()
+    read = array("q", map(pieces.__getitem__, tokens(text)))
+    return _batch([Text("", text)], read, [len(read)], pieces, words, None)
+
+
+@lru_cache(maxsize=3)
+def _kept_pieces(numbers: Numbers) -> _Pieces:
+    return _Pieces(numbers)
+
+
 def runs_of(words: Iterable[str], size: int) -> list[int]:
     """The hashes of the runs of `size` words, as `long_runs` has them."""
     hashes = np.array([hashed(word) for word in words], np.uint64)
@@ -185,10 +201,13 @@ def mixed(values: Words64) -> Words64:
     return values ^ (values >> np.uint64(31))
 
 
+@lru_cache(maxsize=64)
 def factors(count: int, *, seed: int) -> Words64:
-    """Odd numbers that look random, the same everywhere."""
+    """Odd numbers that look random, the same everywhere. They cannot be written to."""
     steps = np.arange(1, count + 1, dtype=np.uint64) * _PADDING + np.uint64(seed)
-    return mixed(steps) | np.uint64(1)
+    odd = mixed(steps) | np.uint64(1)
+    odd.flags.writeable = False
+    return odd
 
 
 def _combined(words: Words64, size: int) -> Words64:

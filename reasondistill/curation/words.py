@@ -4,10 +4,11 @@
     # ("tom", "has", "1", "2", "of", "1000", "apples")
 
 How a text is set does not count: capitals, punctuation, LaTeX or plain (`\\dfrac12` and `1/2`,
-`x^{2}` and `x²`, `\\leq` and `≤`, `\\text{ km}`), bold and italics, HTML's tags and entities,
-signs that nobody sees, drawings in Asymptote. Numbers are read as values (`1,000` and `1000`,
-`3.50` and `3.5`, `three` and `3`; but `one`, which is a pronoun too, stays a word). Chinese,
-Japanese and Greek characters are words alone. Not covered: Thai and other scripts without spaces,
+`x^{2}` and `x²`, `\\leq` and `≤`, `\\text{ km}`), bold and italics, HTML's tags and entities, signs
+that nobody sees, drawings in Asymptote. Numbers are read as values (`1,000` and `1000`, `3.50` and
+`3.5`, `٣` and `3`, `three` and `3`; but `one`, which is a pronoun too, stays a word). Chinese,
+Japanese and Greek characters are words alone. Not covered, but told by `hard_to_find`: Thai and
+other scripts without spaces, letters of another alphabet that look like those of a word. Nor are:
 numbers of several words (`twenty-five` is 20, 5), units (`km` and `kilometers`), products (`2x` and
 `2 \\cdot x` are alike).
 """
@@ -280,12 +281,19 @@ def _command(name: str) -> Token:
 
 
 def _value(digits: str) -> str:
-    whole, dot, fraction = digits.partition(".")
+    whole, dot, fraction = _in_ascii(digits).partition(".")
     whole = "".join(character for character in whole if character.isdecimal())
     fraction = fraction.rstrip("0")
     if not dot or not fraction:
         return whole
     return f"{whole}.{fraction}"
+
+
+def _in_ascii(digits: str) -> str:
+    """The same number in the digits 0 to 9: Arabic, Devanagari and others have their own."""
+    if digits.isascii():
+        return digits
+    return "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in digits)
 
 
 def is_quantity(word: str) -> bool:
@@ -311,6 +319,30 @@ def _read(pieces: Iterable[str]) -> Read:
         if token.sign:
             signs.append(token.sign)
     return Read(tuple(words), tuple(numbers), tuple(signs))
+
+
+# ---- what words do not show --------------------------------------------------------------------
+
+# Thai and Lao, Tibetan, Myanmar, Khmer.
+_WITHOUT_SPACES = re.compile("[\u0e01-\u0e30\u0e81-\u0eb0\u0f40-\u0f6c\u1000-\u102a\u1780-\u17b3]")
+# A Cyrillic letter, or an omicron, beside a Latin one.
+_FOREIGN = "\u0400-\u04ff\u039f\u03bf"
+_MIXED = re.compile(f"[A-Za-z][{_FOREIGN}]|[{_FOREIGN}][A-Za-z]")
+WITHOUT_SPACES = "in a script without spaces, of which only equal parts are compared"
+MIXED_ALPHABETS = "with letters of two alphabets in a word, which is another word to us"
+
+
+def hard_to_find(text: str) -> str | None:
+    """Why another text of the same content may share few words with this one; None where nothing
+    speaks for it. Not seen: words of which every letter is of another alphabet.
+    """
+    if text.isascii():
+        return None
+    if _WITHOUT_SPACES.search(text):
+        return WITHOUT_SPACES
+    if _MIXED.search(unicodedata.normalize("NFKC", text)):
+        return MIXED_ALPHABETS
+    return None
 
 
 # ---- sentences -----------------------------------------------------------------------------------

@@ -186,9 +186,9 @@ def run_examples(
     write_decisions(folder, examples, prompt, tally, decisions)
     if tally.kept == 0:
         raise StageError(nothing_kept(folder, tally))
-    _require_own_samples(folder, tally)
     if mixer is not None:
         _write_mixed(folder, mixer.mixed(), tally, examples)
+    _require_own_samples(folder, tally)
     fill_empty_split(folder, tally, examples.validation)
     if unverified:
         _write_unverified(folder, examples, prompt, inputs)
@@ -476,7 +476,7 @@ def make_examples(
         for name, reason in mixed.reasons.items():
             dropped.append(Dropped(trace_id=name, problem_id=by_id[name], reason=reason))
         chosen = list(mixed.of(chosen))
-        tally.see_mixed(chosen, mixed.reasons.values(), lambda name: _place(name, examples.seed))
+        tally.see_mixed(chosen, mixed.lost, lambda name: _place(name, examples.seed))
     move = _move_for_empty_split(tally, examples.validation)
     if move is not None:
         chosen = [move.of(example) for example in chosen]
@@ -658,7 +658,7 @@ def _write_mixed(folder: Path, mixed: Mixed, tally: Tally, examples: ExampleSett
     tally.mixture = mixed.groups
     tally.see_mixed(
         store.read_records(folder / EXAMPLES, Example),
-        mixed.reasons.values(),
+        mixed.lost,
         lambda problem_id: _place(problem_id, examples.seed),
     )
 

@@ -174,11 +174,11 @@ def run_problems(
         return store.require_complete(folder)
     readings = open_all(source, places)
     entries = _all_entries(readings)
-    with_traces: tuple[Problem, ...] = ()
+    with_traces: Callable[[], Iterable[Problem]] = tuple
     if standing is not None:
         entries = standing.seen(entries)
-        with_traces = tuple(standing.with_traces())
-    entries = without_duplicates(entries, first=with_traces)
+        with_traces = standing.with_traces
+    entries = without_duplicates(entries, first=with_traces())
     if source.decontaminate is None:
         entries = without_held_out(entries, texts)
     else:
@@ -359,6 +359,9 @@ def _write(
     # The grader is told, not part of the identity: a better grader must not throw away the traces.
     figures = source_figures(readings, of_sources)
     noticed = sum((Counter(reading.noticed.counts) for reading in readings), Counter[str]())
+    if comparing is not None:
+        for why, count in comparing.unsure.items():
+            noticed[f"not checked well for leaks: {why}"] = count
     if noticed:
         figures = figures.joined(ProblemsFigures(noticed=dict(noticed)))
     if of_benchmark is not None:

@@ -236,6 +236,24 @@ def test_each_way_of_holding_a_question_has_its_reason_and_both_texts_are_kept(
     assert {"leaks.jsonl", "leaks.md"} <= set(manifest.files)
 
 
+def test_problems_whose_words_hide_a_leak_are_told_by_number(
+    tmp_path: Path, pool: GradingPool
+) -> None:
+    thai = "\u0e2a\u0e21\u0e0a\u0e32\u0e22\u0e21\u0e35 17 \u0e1c\u0e25"
+    look_alike = FARM.replace("a", "\u0430")
+    stage = Stage(tmp_path, [(thai, "17"), (look_alike, "39"), (TRAIN, "5")], decontaminate={})
+    manifest = stage.make(pool, bench(FARM))
+    assert stage.kept == [0, 1, 2]
+    assert ProblemsFigures.of(manifest).noticed == {
+        "not checked well for leaks: in a script without spaces, of which only equal parts are "
+        "compared": 1,
+        "not checked well for leaks: with letters of two alphabets in a word, which is another "
+        "word to us": 1,
+    }
+    page = (stage.out / "leaks.md").read_text(encoding="utf-8")
+    assert page.count("Not checked well: 1 problems ") == 2
+
+
 def test_instructions_of_a_set_are_no_evidence(tmp_path: Path, pool: GradingPool) -> None:
     shared = (
         "Express your answer as a common fraction in lowest terms, and write down each of the "

@@ -78,6 +78,27 @@ def test_latex_hides_nothing() -> None:
     assert told(question, text) == "near leak"
 
 
+APPLES = "小明有17个苹果,他给了小红5个,然后又从商店买了8个苹果。请问小明现在一共有多少个苹果?"
+FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
+ARABIC = {ord("0") + digit: 0x660 + digit for digit in range(10)}
+
+
+@pytest.mark.parametrize("question", [QUESTION, APPLES])
+@pytest.mark.parametrize("letters", [{}, FULL_WIDTH, ARABIC])
+def test_another_form_of_letters_and_digits_hides_nothing(
+    question: str, letters: dict[int, int]
+) -> None:
+    assert told(question, f"看 {question.translate(letters)} 99 框。") == "near leak"
+    assert told(question, f"看 {question.replace('17', '18')} 99 框。") == "near look_alike"
+
+
+def test_characters_are_words_where_words_have_no_spaces() -> None:
+    edited = APPLES.replace("然后", "后来")
+    assert told(APPLES, f"请仔细阅读{edited}把答案写在框里") == "near leak"
+    part = "他给了小红5个,然后又从商店买了8个苹果"
+    assert told(APPLES, f"小刚有9个梨,{part},都吃了。") == "run look_alike"
+
+
 def test_multiple_choice_is_found_without_its_options() -> None:
     question = f"{QUESTION}\n\nA) 39\nB) 42"
     assert told(question, QUESTION.lower()) == "equal leak"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from test_examples import PROMPT, Run, graded, problem
 
 from reasondistill.config import ExampleSettings, MixtureSettings
+from reasondistill.curation.decisions import Decision, Tally
 from reasondistill.curation.mixing import BEYOND_SHARE, NO_WEIGHT, Mixed, Mixer
 from reasondistill.errors import DataError, StageError
 from reasondistill.records import Example, Problem
@@ -276,3 +278,22 @@ def test_copies_of_somebody_elses_example_come_to_an_end(tmp_path: Path, copies:
     (tmp_path / "examples.jsonl").write_text(line + "\n")
     with pytest.raises(DataError, match=r"examples\.jsonl:1: "):
         list(read_records(tmp_path / "examples.jsonl", Example))
+
+
+def test_what_a_writer_has_kept_and_lost_adds_up_behind_a_mixture() -> None:
+    mixer = Mixer(MixtureSettings(by="tag", weights={"a": 1, "b": 1}), seed=0)
+    tally = Tally(by_writer={})
+    for number, (tag, model) in enumerate([("a", "m@1"), ("a", "m@1"), ("a", "n@1"), ("b", "n@1")]):
+        pair = graded(number, 0, tokens=100)
+        pair = replace(pair, trace=pair.trace.model_copy(update={"model": model}))
+        decision = Decision(tagged(number, tag), (pair,), {})
+        tally.see(decision, 0.5, "train")
+        mixer.see(decision.problem, pair.trace)
+    mixed = mixer.mixed()
+    assert sum(map(Counter.total, mixed.lost.values())) == len(mixed.reasons) == 2
+    tally.see_mixed((), mixed.lost, lambda _: 0.5)
+    assert tally.dropped == {BEYOND_SHARE: 2}
+    writers = tally.writers()
+    assert sum(writer.kept for writer in writers) == 2
+    for writer in writers:
+        assert writer.kept + sum(writer.dropped.values()) == writer.traces == 2

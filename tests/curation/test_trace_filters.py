@@ -7,13 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from draws import draws
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_examples import completion
 
 from reasondistill.config import ExampleSettings
 from reasondistill.curation.filters import Candidate, ProblemChoice, active_filters
 from reasondistill.curation.filters.language import letters_by_script
 from reasondistill.curation.filters.lengths import LengthPercentiles, bounds_of, with_lengths
-from reasondistill.curation.filters.repetition import compression_ratio, share_repeated
+from reasondistill.curation.filters.reasoning import Reasoning, reasoning
+from reasondistill.curation.filters.repetition import (
+    compression_ratio,
+    repeats_more,
+    share_repeated,
+)
 from reasondistill.curation.filters.tools import NO_TOOLS, Tools, new_pool, opened_tools
 from reasondistill.errors import ConfigError, StageError
 from reasondistill.grading import GradingPool
@@ -483,3 +491,43 @@ def test_a_grader_is_opened_only_when_answers_are_compared() -> None:
         assert not opened
         assert tools.compare("1/2", "0.5") == tools.compare("2\\sqrt{2}", "\\sqrt{8}") == "correct"
         assert len(opened) == 1
+
+
+# ---- short ways --------------------------------------------------------------------------------
+
+
+@settings(max_examples=draws(200))
+@given(
+    words=st.lists(st.sampled_from("abc"), max_size=40),
+    n=st.integers(1, 8),
+    share=st.floats(0, 1),
+)
+def test_a_short_look_at_repeated_words_says_what_the_long_one_says(
+    words: list[str], n: int, share: float
+) -> None:
+    assert repeats_more(words, n, share) == (share_repeated(words, n) > share)
+
+
+@settings(max_examples=draws(200))
+@given(
+    thought=st.lists(st.sampled_from("aBc"), max_size=30),
+    question=st.lists(st.sampled_from("abC"), max_size=30),
+    share=st.sampled_from([0.1, 0.5, 0.8, 1.0]),
+)
+def test_copied_reasoning_is_the_share_of_its_runs_of_eight(
+    thought: list[str], question: list[str], share: float
+) -> None:
+    def runs(words: list[str]) -> set[tuple[str, ...]]:
+        low = [word.lower() for word in words]
+        return {tuple(low[at : at + 8]) for at in range(len(low) - 7)}
+
+    mine = runs(thought)
+    copied = max(len(mine & runs(question)), len(mine & runs(SOLUTION.split())))
+    is_copied = copied >= share * max(1, len(mine))
+    done = completion(ANSWER, " ".join(thought))
+    candidate = candidate_of(done, question=" ".join(question))
+    found = reasoning(candidate, Reasoning(least_words=1, copied=share))
+    if not thought:
+        assert found == "empty reasoning"
+    else:
+        assert (found == "copied reasoning") == is_copied

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasondistill.curation.instructions import common_sentences
-from reasondistill.curation.shingles import Text, shingled, shingles_of
+from reasondistill.curation.shingles import Text, shingled, shingled_one, shingles_of
 from reasondistill.curation.words import question_forms, read, sentences
 
 
@@ -107,6 +107,17 @@ def test_numbers_in_batches_are_those_of_the_words(text: str) -> None:
         assert found == sorted(set(shingles_of(words)))
     else:
         assert len(found) == min(1, len(words))
+
+
+@settings(max_examples=draws(100))
+@given(texts=st.lists(st.text(st.sampled_from("ab 3.-+²求"), max_size=40), max_size=4))
+def test_a_text_alone_has_the_shingles_that_it_has_among_others(texts: list[str]) -> None:
+    for rule in ("count", "words", "ignored"):
+        for text in texts:
+            (batch,) = shingled([Text("a", text)], numbers=rule, words=3)
+            alone = shingled_one(text, numbers=rule, words=3)
+            assert alone.values.tolist() == batch.values.tolist()
+            assert alone.guards.tolist() == batch.guards.tolist()
 
 
 @settings(max_examples=draws(100))

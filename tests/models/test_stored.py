@@ -12,7 +12,7 @@ import pytest
 from reasondistill.config import StoredSettings
 from reasondistill.curation.rows import OpenedRows, Row
 from reasondistill.errors import ConfigError, DataError
-from reasondistill.models.samplers.stored.holding import NO_OPTIONS, Holding
+from reasondistill.models.samplers.stored.holding import NO_OPTIONS, NO_ORDER, Holding
 from reasondistill.models.samplers.stored.reading import read_row
 from reasondistill.models.samplers.stored.shapes import find_fields
 from reasondistill.models.samplers.stored.texts import StoredRow, StoredText
@@ -250,7 +250,8 @@ def test_a_question_without_its_options_is_that_of_its_own_row_alone() -> None:
         problems.append(Problem(id=name, question=question, answer="A", origin=origin))
     holding = Holding(problems)
     asked = {0: stem, 1: stem, 7: stem, 8: problems[0].question}
-    rows = iter([Row(number, {}) for number in asked])
+    shown = {0: ["cats", "dogs"], 1: ["sun", "moon"]}
+    rows = iter([Row(number, {"options": shown.get(number, [])}) for number in asked])
     holding.fill(
         OpenedRows(rows, "d", "r", "train"),
         lambda row: StoredRow(asked[row.index], (StoredText(f"of row {row.index}"),)),
@@ -258,4 +259,33 @@ def test_a_question_without_its_options_is_that_of_its_own_row_alone() -> None:
     assert [holding.count(problem.id) for problem in problems] == [2, 1]
     assert holding.get("d/train/1", 0)[0].text == "of row 1"
     assert holding.left_out.counts == {NO_OPTIONS: 1} and holding.left_out.rows[NO_OPTIONS] == [7]
+    holding.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_known"),
+    [
+        ({"options": ["cats", "dogs"]}, True),
+        ({"options": {"B": "dogs", "A": "cats"}}, True),
+        ({"choices": {"text": ["cats", "dogs"], "label": ["1", "2"]}}, True),
+        ({"record": {"options": ["cats", "dogs"]}}, True),
+        ({"prompt": "Choose.\n\nA) cats\nB) dogs"}, True),
+        ({"options": ["dogs", "cats"]}, False),
+        ({"right": "dogs", "wrong": "cats"}, False),
+        ({}, False),
+    ],
+)
+@pytest.mark.parametrize("asked", ["Which?", None])
+def test_a_letter_of_options_in_another_order_is_no_answer(
+    fields: dict[str, Any], is_known: bool, asked: str | None
+) -> None:
+    origin = Origin(dataset="d", revision="r", split="train", row=0)
+    question = "Which?\n\nA) cats\nB) dogs"
+    holding = Holding([Problem(id="d/0", question=question, answer="A", origin=origin)])
+    holding.fill(
+        OpenedRows(iter([Row(0, fields)]), "d", "r", "train"),
+        lambda row: StoredRow(asked, (StoredText("It is \\boxed{A}."),)),
+    )
+    assert holding.count("d/0") == is_known
+    assert holding.left_out.counts == ({} if is_known else {NO_ORDER: 1})
     holding.close()

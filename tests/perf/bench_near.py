@@ -1,7 +1,7 @@
 """Near-duplicates and leaks of many problems and traces, and all filters, beside datasketch and
 plain scripts.
 
-    python tests/perf/bench_near.py [--sizes 5000 10000] [--traces] [--whole] [--skip datasketch]
+    python tests/perf/bench_near.py [--problems 5000 10000] [--traces] [--whole] [--skip datasketch]
 
 Made-up problems of 50 words, of which one in twenty is an edited copy of an earlier one; traces of
 2 kB, two a problem. Each way runs in a process of its own on the same texts:
@@ -21,7 +21,7 @@ Told: seconds of processor, peak memory, how many of the planted were found and 
 and by which power of the size the seconds grow. Ours must find 99 % of the planted and grow by less
 than the power 1.2; of 1M problems or more `--whole` must end within 30 minutes and 4 GiB. For them
 
-    python tests/perf/bench_near.py --sizes 10000 100000 1000000 --whole \\
+    python tests/perf/bench_near.py --problems 10000 100000 1000000 --whole \\
         --only texts_alone ours_whole datasketch_near script_leaks
 
 writes about 10 GB into TMPDIR, and datasketch alone wants some 8 GiB of memory: leave it out where
@@ -56,7 +56,7 @@ from reasondistill.curation.near_duplicates import banding, near_duplicates
 from reasondistill.curation.shingles import Text
 from reasondistill.grading import GradeItem
 from reasondistill.models.prompts import load_prompt
-from reasondistill.records import Completion, Grade, Problem, Sampling, Trace, Verdict
+from reasondistill.records import Completion, Grade, Sampling, Trace, Verdict
 from reasondistill.runs import layout, store
 from reasondistill.stages.examples import ExampleInputs, run_examples
 from reasondistill.stages.problems import run_problems
@@ -242,19 +242,19 @@ def trace(problem_id: str, number: int, sample: int) -> Trace:
     )
 
 
-def traces_of_run(folder: Path) -> Iterator[Trace]:
-    for one in store.read_records(folder / "1-problems" / layout.PROBLEMS, Problem):
-        number = int(one.id.split("/")[-1])
-        yield trace(one.id, number, 0)
+def samples_of_run(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Problem, its number, and the sample."""
+    for name in store.read_keys(folder / "1-problems" / layout.PROBLEMS):
+        number = int(name.split("/")[-1])
+        yield name, number, 0
         if number % SECOND_OF == 0:
-            yield trace(one.id, number, 1)
+            yield name, number, 1
 
 
-def verdict_on(one: Trace) -> Verdict:
+def verdict_on(name: str, sample: int) -> Verdict:
     keys = {"extracted": "1", "layer": "l", "reason": "r", "grader": "g", "seconds": 0.0}
-    return Verdict(
-        trace_id=one.id, problem_id=one.problem_id, grade=Grade(outcome="correct", **keys)
-    )
+    grade = Grade(outcome="correct", **keys)
+    return Verdict(trace_id=f"{name}:{sample}", problem_id=name, grade=grade)
 
 
 def write_stage(folder: Path, name: str, records: Iterable[Any]) -> Path:
@@ -270,8 +270,11 @@ def ours_whole(size: int) -> set[str]:
         folder = Path(name)
         found = problems_stage(folder, size, near_duplicates={}, decontaminate={})
         with not_counted():
-            traces = write_stage(folder, "traces", traces_of_run(folder))
-            verdicts = write_stage(folder, "verdicts", map(verdict_on, traces_of_run(folder)))
+            samples = samples_of_run(folder)
+            traces = write_stage(folder, "traces", (trace(*one) for one in samples))
+            samples = samples_of_run(folder)
+            given = (verdict_on(name, sample) for name, _, sample in samples)
+            verdicts = write_stage(folder, "verdicts", given)
         filters: dict[str, dict[str, Any]] = {one: {} for one in (*FILTERS, "near_duplicates")}
         out = folder / "4-examples"
         inputs = ExampleInputs(folder / "1-problems", traces, verdicts)
@@ -418,7 +421,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 10_000])
+    parser.add_argument(
+        "--sizes", "--problems", type=int, nargs="+", default=[5_000, 10_000], dest="sizes"
+    )
     parser.add_argument("--traces", action="store_true", help="traces of 2 kB too")
     parser.add_argument("--whole", action="store_true", help="both stages, with all filters")
     parser.add_argument("--only", nargs="+", help="these ways alone")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from reasondistill.config import (
     VerdictSettings,
 )
 from reasondistill.curation.benchmarks import HeldOut
+from reasondistill.curation.growing import Standing
 from reasondistill.errors import DriftError
 from reasondistill.grading import GRADER, GradeItem
 from reasondistill.models.prompts import load_prompt
@@ -283,6 +285,25 @@ def test_what_came_before_a_kill_has_to_come_again_from_another_file_too(tmp_pat
     killed("finish_stage", lambda: made(tmp_path, limit=8))
     with pytest.raises(DriftError, match="sums/train/3: it does not come any more"):
         made(tmp_path, rows(3), limit=8)
+
+
+def test_what_stands_is_kept_in_memory_without_its_texts(tmp_path: Path) -> None:
+    data = [row | {"solution": f"{row['question']} " * 2_000} for row in rows(50)]
+    made(tmp_path, data, solution="solution")
+    path = tmp_path / "out" / "problems.jsonl"
+    names = {problem.id for problem in problems_in(tmp_path)}
+    tracemalloc.start()
+    try:
+        standing = Standing(path, names)
+        for _ in standing.seen(store.read_records(path, Problem)):
+            pass
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size > 1_000_000 and held < 200_000
+    gone = [SetAside(id=one.id, reason="r", detail="", origin=one.origin)
+            for one in problems_in(tmp_path)]  # fmt: skip
+    assert list(standing.kept(gone)) == problems_in(tmp_path)
 
 
 def test_a_lower_limit_excuses_no_row_that_is_gone(tmp_path: Path) -> None:

@@ -123,7 +123,6 @@ class ProblemChoice:
 
 def _runs_of(text: str) -> Words32:
     """The hashes of a text's runs of 4 words, ascending."""
-    from reasondistill.curation.shingles import Text, shingled
+    from reasondistill.curation.shingles import shingled_one
 
-    (batch,) = shingled([Text("", text)], numbers="words", words=DIVERSE_WORDS)
-    return batch.values
+    return shingled_one(text, numbers="words", words=DIVERSE_WORDS).values

@@ -74,7 +74,7 @@ class EarlierTraces:
 
 
 def _runs_of(text: str, words: int, numbers: Literal["count", "words", "ignored"]) -> _Runs:
-    from reasondistill.curation.shingles import Text, shingled
+    from reasondistill.curation.shingles import shingled_one
 
-    (batch,) = shingled([Text("", text)], numbers=numbers, words=words)
+    batch = shingled_one(text, numbers=numbers, words=words)
     return _Runs(int(batch.guards[0]), batch.values)

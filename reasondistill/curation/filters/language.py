@@ -71,9 +71,12 @@ def language(candidate: Candidate, settings: Language) -> str | None:
         wanted = _scripts_of(candidate.problem.question)
     if not wanted:
         return None
+    text = candidate.written
+    if "latin" in wanted and text.isascii():
+        return None  # its letters are Latin, if it has any
     if "kana" in wanted:
         wanted.add("han")
-    letters = letters_by_script(candidate.written)
+    letters = letters_by_script(text)
     others = sum(count for script, count in letters.items() if script not in wanted)
     if others > settings.most * letters.total():
         return "other script"
@@ -92,7 +95,9 @@ def letters_by_script(text: str) -> Counter[str]:
     >>> letters_by_script(r"Let \\alpha x = 水")
     Counter({'han': 1})
     """
-    words = _COMMAND.sub(" ", text)
+    words = text
+    if "\\" in text:
+        words = _COMMAND.sub(" ", text)
     letters: Counter[str] = Counter()
     if not words.isascii():
         for sign, count in Counter(words).items():

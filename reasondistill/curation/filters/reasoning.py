@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import islice
 from typing import Annotated
 
@@ -47,15 +48,25 @@ def reasoning(candidate: Candidate, settings: Reasoning) -> str | None:
     problem = candidate.problem
     if problem is None:
         return None
-    runs = _runs(completion.reasoning)
+    words = _words(completion.reasoning)
+    # Runs that begin with different words are different: there are as many of them, at least.
+    least = len(set(words[: 1 - _RUN]))
     for source in (problem.question, problem.reference_solution or ""):
-        copied = len(runs & _runs(source))
+        of_source = _words(source)
+        if len(of_source) - _RUN + 1 < settings.copied * max(1, least):
+            continue
+        runs = _runs(words)
+        copied = len(runs & _runs(of_source))
         if copied >= settings.copied * max(1, len(runs)):
             return "copied reasoning"
     return None
 
 
-def _runs(text: str) -> set[tuple[str, ...]]:
-    """Every eight words in a row, as they stand between spaces, whatever their case."""
-    words = text.lower().split()
+def _words(text: str) -> list[str]:
+    """The words as they stand between spaces, whatever their case."""
+    return text.lower().split()
+
+
+def _runs(words: Sequence[str]) -> set[tuple[str, ...]]:
+    """Every eight words in a row."""
     return set(zip(*(words[start:] for start in range(_RUN)), strict=False))

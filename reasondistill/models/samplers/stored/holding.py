@@ -8,9 +8,10 @@
 A row's traces are those of the problem with the same question (`normalise_question`), else of the
 one that was read from the same row of the same data set, if its question stands in what the row
 asks, or the row asks it without its options, or says nothing of that. Without its options a
-question of another row is none: many sets ask "Which of these is true?" of many options. The traces
-wait in a temporary file, which is gone with the process: of a trace only its place there is in
-memory.
+question of another row is none: many sets ask "Which of these is true?" of many options. And where
+they are not asked with the question, the row must show them in the problem's order: shuffled ones
+have other letters than the trace was written for. The traces wait in a temporary file, which is
+gone with the process: of a trace only its place there is in memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reasondistill.bounds import ROWS
+from reasondistill.curation.choices import shows_options, without_options
 from reasondistill.curation.rows import OpenedRows, Row
 from reasondistill.curation.words import normalise_question, question_forms
 from reasondistill.errors import DataError
@@ -38,6 +40,7 @@ _MOST_TEACHERS = 50
 # So many rows are named of each reason.
 _MOST_NAMED = 5
 NO_PROBLEM, NO_QUESTION = "no problem asks this", "no question by which to know the problem"
+NO_ORDER = "nobody knows the order of the options that its letters name"
 NO_OPTIONS = "asks a question of multiple choice without its options"
 
 
@@ -113,17 +116,18 @@ class Holding:
             if row.index >= ROWS.most:
                 raise DataError(f"{opened.dataset}:{row.index + 1}: more than {ROWS}.")
             self.rows += 1
-            self.take(row.index, read(row), rows_here.get(row.index))
+            self.take(row, read(row), rows_here.get(row.index))
         self._waiting.flush()
 
-    def take(self, row: int, found: StoredRow, same_row: int | None) -> None:
+    def take(self, read: Row, found: StoredRow, same_row: int | None) -> None:
         """Keep the traces of a row for their problem; `same_row` is the one that was read there."""
+        row = read.index
         for reason in found.left_out:
             self.left_out.add(reason, row)
         self.traces += len(found.texts)
         if not found.texts:
             return
-        number = self.problem_of(found.question, same_row)
+        number = self.problem_of(found.question, same_row, read.fields)
         if isinstance(number, str):
             self.left_out.add(number, row, len(found.texts))
             return
@@ -141,12 +145,14 @@ class Holding:
             name = "others"
         self.teachers[name] += 1
 
-    def problem_of(self, question: str | None, same_row: int | None) -> int | str:
+    def problem_of(
+        self, question: str | None, same_row: int | None, fields: Mapping[str, Any]
+    ) -> int | str:
         """The problem with this question; else that of the same row, whose question may stand among
-        other words; or why there is none.
+        other words; or why there is none. `fields` are those of the row.
         """
         if question is None:
-            return NO_QUESTION if same_row is None else same_row
+            return NO_QUESTION if same_row is None else self._in_order(same_row, fields)
         asked = normalise_question(question)
         number = self._by_question.get(_digest(asked))
         if number is not None:
@@ -154,11 +160,22 @@ class Holding:
         if same_row is not None:
             own = self._questions[same_row]
             wanted = normalise_question(own)
-            if (wanted and wanted in asked) or asked in question_forms(own):
+            if wanted and wanted in asked:
                 return same_row
+            if asked in question_forms(own):
+                return self._in_order(same_row, fields)
         if _digest(asked) in self._without_options:
             return NO_OPTIONS
         return NO_PROBLEM
+
+    def _in_order(self, number: int, fields: Mapping[str, Any]) -> int | str:
+        """The problem of a row that does not ask it with its options, or why its letters say
+        nothing: the row does not show the options as the problem has them.
+        """
+        own = self._questions[number]
+        if own == without_options(own) or shows_options(own, fields):
+            return number
+        return NO_ORDER
 
     def count(self, problem_id: str) -> int:
         """How many traces of a problem there are."""
