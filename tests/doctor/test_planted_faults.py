@@ -633,6 +633,38 @@ def test_students_that_need_another_look_get_one(planted: Planted) -> None:
     assert names == ["s", "large", "stored", "live"]
 
 
+def test_weights_from_which_several_students_begin_are_loaded_once(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reasondistill.stages.students import training
+
+    loaded: list[str] = []
+    load = training.load_start
+
+    def counted(student: Any, tokenizer: Any, rows: Any) -> Any:
+        loaded.append(student.name)
+        return load(student, tokenizer, rows)
+
+    monkeypatch.setattr(training, "load_start", counted)
+    sound = planted.values["students"][0] | {"baselines": ["answer_only"]}
+    adapted = sound | {"name": "adapted", "lora": {}, "baselines": []}
+    planted.values["students"] = [sound, adapted]
+    costs = set(COSTS) - {"data"}
+    heads = [one for one in examine(planted.run(), costs) if one.check.name == "head"]
+    assert len(heads) == 3
+    assert loaded == ["s", "adapted"]
+    # Without a row nothing was tried, so the next one's weights are looked at.
+    loaded.clear()
+    question = "6 + 7?"
+    (planted.folder / "rows.jsonl").write_text(
+        json.dumps({"question": question, "answer": "13", "solution": "6 and 7 make 13. " * 40})
+    )
+    planted.values["problems"]["solution"] = "solution"
+    planted.values["students"] = [sound | {"max_length": 80}]
+    list(examine(planted.run(), costs))
+    assert len(loaded) == 2
+
+
 def test_a_student_that_cannot_be_looked_at_hides_no_other(
     planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

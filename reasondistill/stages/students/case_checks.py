@@ -420,10 +420,10 @@ def packed_rows_stay_apart(case: StudentCase) -> Found | None:
 
 
 def _can_load(case: StudentCase) -> bool:
-    """Whether there are weights here to be loaded, or a shape to make them from, and they go into
-    memory.
+    """Whether there are weights here that nobody has looked at yet, or a shape to make them from,
+    and they go into memory.
     """
-    if case.tokenizer is None or not _goes_in(start_shape(case.student)):
+    if case.weights_are_known or case.tokenizer is None or not _goes_in(start_shape(case.student)):
         return False
     return case.student.architecture is not None or case.config is not None
 

@@ -31,7 +31,7 @@ class StudentCase:
     `examples` are some of those that it learns from (`are_all`: every one of them), or stand-ins
     where there are none yet (not `are_real`). `thinks` says whether its teacher may write
     reasoning. `teacher` is whose distributions it learns, `is_local` whether it is trained on this
-    machine.
+    machine. `weights_are_known`: those of another one were looked at, which starts as it does.
     """
 
     key: str
@@ -46,6 +46,7 @@ class StudentCase:
     snapshots: int = 0
     teacher: SampledModel | None = None
     is_local: bool = True
+    weights_are_known: bool = False
 
     @property
     def whose(self) -> str:
@@ -158,3 +159,9 @@ class StudentCase:
 
         disable_progress_bar()
         return load_start(self.student, self.tokenizer, self.rows)
+
+    @property
+    def were_weights_looked_at(self) -> bool:
+        """Whether checks have loaded its weights, and had rows to try them with."""
+        is_loaded = "model" in vars(self)  # where a cached property keeps what it has made
+        return is_loaded and bool(self.rows)
