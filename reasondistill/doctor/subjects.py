@@ -193,7 +193,12 @@ def student_cases(run: Run) -> Iterator[StudentCase]:
         if student.method == "answer_only" or not are_real:
             are_real = are_all = False
             examples = list(stand_ins(run, prompt, thinks=thinks))
-        weights = (start.start(), str(start.lora), str(start.packing), start.attn_implementation)
+        weights = (
+            start.start(),
+            str(start.lora),
+            str(start.packing),
+            str(start.attn_implementation),
+        )
         case = StudentCase(
             key=f"students.{place_of(run, student)}",
             student=start,

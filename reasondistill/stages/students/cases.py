@@ -13,7 +13,13 @@ from typing import Any
 
 from reasondistill.config import SampledModel, StudentSettings, TrainSettings
 from reasondistill.errors import ReasonDistillError
-from reasondistill.models.at_hand import config_of, is_at_hand, loaded_tokenizer, tokenizer_of
+from reasondistill.models.at_hand import (
+    config_of,
+    is_at_hand,
+    is_out_of_reach,
+    loaded_tokenizer,
+    tokenizer_of,
+)
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.records import Example
 from reasondistill.stages.students.batch import Batch, batch_of
@@ -76,6 +82,12 @@ class StudentCase:
         if source is None:
             return bool(self.examples) and find_spec("transformers") is not None
         return is_at_hand(source, self.student.revision)
+
+    @cached_property
+    def is_out_of_reach(self) -> bool:
+        """Whether the hub would have to answer for its tokenizer, and does not."""
+        source = self._tokenizer_source
+        return source is not None and is_out_of_reach(source, self.student.revision)
 
     @cached_property
     def tokenizer(self) -> Any:
