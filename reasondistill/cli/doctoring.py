@@ -99,6 +99,7 @@ def doctor(
         print_examined(examined, wrong_file, shown_file, seconds)
         if pipeline is not None:
             say_not_counted(pipeline)
+        _say_not_here(examined)
         if no_weights and examined:
             number = sum(one.cost == "weights" for one in all_checks())
             out.print(f"[dim]{number} checks that load models were not made (--no-weights).[/]")
@@ -139,6 +140,23 @@ def print_examined(
         words += f", {told} better otherwise"
     made = len({one.check.name for one in examined})
     out.print(f"[{colour}]{words}[/] · {counted(made, 'check')} · {duration(seconds)}")
+
+
+def _not_here(examined: Iterable[Examined]) -> list[str]:
+    """Models and students that are out of reach, each once."""
+    return list(dict.fromkeys(one.whose for one in examined if one.is_out_of_reach))
+
+
+def _say_not_here(examined: Sequence[Examined]) -> None:
+    """Name what was not looked at: that nothing was found of it means nothing."""
+    missing = _not_here(examined)
+    if missing:
+        names = "\n".join(f"  {named(whose)}" for whose in missing)
+        out.print(
+            "[yellow]Not here, and the hub does not answer for them[/]: templates, tokens and "
+            "weights of these were not looked at (a folder may stand in a hub id's place).\n"
+            f"{names}"
+        )
 
 
 def _print_checks(examined: Sequence[Examined]) -> None:
@@ -186,7 +204,10 @@ def print_batches(batches: Sequence[Batch]) -> None:
     for batch in batches:
         stands_in = ""
         if not batch.are_real:
-            stands_in = " (no examples yet: questions with their golds stand in for them)"
+            stands_in = (
+                " (no examples yet: questions with their golds, and made-up reasoning where "
+                "a teacher may write some, stand in for them)"
+            )
         learnt = sum(text.learnt for text in batch.texts)
         tokens = sum(len(text.ids) for text in batch.texts)
         out.print(
@@ -264,6 +285,7 @@ def as_value(
     return {
         "checks": checks,
         "batches": [_batch_value(batch) for batch in batches],
+        "not_here": _not_here(examined),
         "seconds": round(seconds, 2),
     }
 

@@ -42,7 +42,9 @@ HOMES = (
 @dataclass(frozen=True)
 class Examined:
     """One check of one subject, which is `whose`: what it found, and in how many seconds. `batch`
-    is what was looked at, where that was a batch.
+    is what was looked at, where that was a batch. A model or a student `is_out_of_reach` whose
+    files would have to come from a hub that does not answer: only what the file says of it was
+    looked at.
     """
 
     check: Check[Any]
@@ -50,6 +52,7 @@ class Examined:
     findings: tuple[Finding, ...]
     seconds: float
     batch: Batch | None = None
+    is_out_of_reach: bool = False
 
     @property
     def faults(self) -> tuple[Finding, ...]:
@@ -94,6 +97,7 @@ def _examined(one: Check[Any], subject: object) -> Examined:
         findings,
         time.monotonic() - started,
         subject if isinstance(subject, Batch) else None,
+        is_out_of_reach=bool(getattr(subject, "is_out_of_reach", False)),
     )
 
 

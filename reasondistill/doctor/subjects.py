@@ -166,8 +166,11 @@ def served_models(run: Run, left: Collection[str]) -> Iterator[ServedModel]:
 
 
 def student_cases(run: Run) -> Iterator[StudentCase]:
-    """The students that are still to be trained, of those that begin and learn alike one."""
+    """The students that are still to be trained, of those that begin and learn alike one; the
+    weights of those that only begin alike are looked at once.
+    """
     seen: set[tuple[str, ...]] = set()
+    seen_weights: set[tuple[str, ...]] = set()
     is_local = not launcher_of(run).is_detached
     for student in run.pipeline.all_students():
         folder = run.layout.student(student.name).path
@@ -190,7 +193,13 @@ def student_cases(run: Run) -> Iterator[StudentCase]:
         if student.method == "answer_only" or not are_real:
             are_real = are_all = False
             examples = list(stand_ins(run, prompt, thinks=thinks))
-        yield StudentCase(
+        weights = (
+            start.start(),
+            str(start.lora),
+            str(start.packing),
+            str(start.attn_implementation),
+        )
+        case = StudentCase(
             key=f"students.{place_of(run, student)}",
             student=start,
             prompt=prompt,
@@ -203,7 +212,11 @@ def student_cases(run: Run) -> Iterator[StudentCase]:
             snapshots=run.pipeline.evals.checkpoints.count,
             teacher=teacher,
             is_local=is_local,
+            weights_are_known=weights in seen_weights,
         )
+        yield case
+        if case.were_weights_looked_at:
+            seen_weights.add(weights)
 
 
 def batches_of(case: StudentCase, *, is_told: bool) -> Iterator[Batch]:

@@ -18,6 +18,7 @@ from reasondistill.models.at_hand import (
     config_of,
     generation_ends,
     is_at_hand,
+    is_out_of_reach,
     loaded_tokenizer,
     tokenizer_of,
 )
@@ -57,6 +58,12 @@ class AskedModel:
         """Whether anything can be said of it."""
         source = tokenizer_source(self.model)
         return is_at_hand(source.model, source.revision)
+
+    @cached_property
+    def is_out_of_reach(self) -> bool:
+        """Whether the hub would have to answer for it, and does not."""
+        source = tokenizer_source(self.model)
+        return is_out_of_reach(source.model, source.revision)
 
     @cached_property
     def tokenizer(self) -> Any:

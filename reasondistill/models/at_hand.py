@@ -35,6 +35,15 @@ def is_at_hand(model: str, revision: str | None) -> bool:
     return is_hub_id(model) and hub_commit(model, revision) is not None
 
 
+def is_out_of_reach(model: str, revision: str | None) -> bool:
+    """Whether a model is named by a hub id, does not lie here, and the hub does not answer for it:
+    nothing can be said of it.
+    """
+    if named_folder(model).is_dir() or not is_hub_id(model):
+        return False
+    return hub_commit(model, revision) is None
+
+
 def loaded_tokenizer(name: str, load: Callable[[], Any]) -> Any:
     """What `load` loads; None, and a word in the log, for a hub id whose files do not come here.
     Raises ConfigError for a folder without a tokenizer that can be read.

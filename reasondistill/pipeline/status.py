@@ -23,6 +23,7 @@ from reasondistill.runs.figures import (
     TracesFigures,
     VerdictsFigures,
     cost_of_verified,
+    seconds_spent,
 )
 from reasondistill.runs.kept import is_kept, kept_students
 from reasondistill.runs.metrics import TrainingLine, WorkLine
@@ -109,7 +110,7 @@ def _state(
     changed = changed_inputs(place, manifest, outputs)
     if changed:
         state = f"stale ({', '.join(changed)} changed)"
-    counts, seconds = manifest.counts, manifest.seconds
+    counts, seconds = manifest.counts, seconds_spent(manifest)
     if manifest.status == "partial":
         counts, seconds = so_far(run, name, folder)
     return StageState(

@@ -101,6 +101,17 @@ class WorkFigures(Figures):
         return _worked_tokens(self.tokens, self.drawing)
 
 
+def seconds_spent(manifest: Manifest) -> float:
+    """Seconds of all sessions of a stage: its own are those of the last one, the figures of
+    sampling and training hold what the earlier ones took. Of workers side by side, whose figures
+    are added up, the last session's are all that is known.
+    """
+    figures = WorkFigures.of(manifest)
+    if figures.workers > 1:
+        return manifest.seconds
+    return max(manifest.seconds, figures.seconds + figures.load_seconds)
+
+
 def _worked_tokens(kept: int, drawing: DrawingFigures | None) -> int:
     if drawing is None:
         return kept

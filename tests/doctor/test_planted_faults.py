@@ -530,6 +530,17 @@ FAULTS: dict[str, list[Callable[[Planted], None]]] = {
 }
 
 
+def test_a_template_that_deletes_reasoning_deletes_none_of_a_trace(planted: Planted) -> None:
+    """What a student learns does not go through its template, which cuts earlier turns alone."""
+    planted.student_is(base=str(planted.models.cuts_reasoning()))
+    examined = list(examine(planted.run(), ["tokens", "batch"]))
+    assert [finding for one in examined for finding in one.faults] == []
+    (batch,) = batches_in(examined)
+    *_, learnt = batch.texts[0].parts(batch.tokenizer)
+    assert learnt.is_learnt and learnt.text.startswith("<think>\n")
+    assert "</think>" in learnt.text
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found_by_its_name(planted: Planted, name: str) -> None:
     for plant in FAULTS[name]:
@@ -633,6 +644,38 @@ def test_students_that_need_another_look_get_one(planted: Planted) -> None:
     assert names == ["s", "large", "stored", "live"]
 
 
+def test_weights_from_which_several_students_begin_are_loaded_once(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reasondistill.stages.students import training
+
+    loaded: list[str] = []
+    load = training.load_start
+
+    def counted(student: Any, tokenizer: Any, rows: Any) -> Any:
+        loaded.append(student.name)
+        return load(student, tokenizer, rows)
+
+    monkeypatch.setattr(training, "load_start", counted)
+    sound = planted.values["students"][0] | {"baselines": ["answer_only"]}
+    adapted = sound | {"name": "adapted", "lora": {}, "baselines": []}
+    planted.values["students"] = [sound, adapted]
+    costs = set(COSTS) - {"data"}
+    heads = [one for one in examine(planted.run(), costs) if one.check.name == "head"]
+    assert len(heads) == 3
+    assert loaded == ["s", "adapted"]
+    # Without a row nothing was tried, so the next one's weights are looked at.
+    loaded.clear()
+    question = "6 + 7?"
+    (planted.folder / "rows.jsonl").write_text(
+        json.dumps({"question": question, "answer": "13", "solution": "6 and 7 make 13. " * 40})
+    )
+    planted.values["problems"]["solution"] = "solution"
+    planted.values["students"] = [sound | {"max_length": 80}]
+    list(examine(planted.run(), costs))
+    assert len(loaded) == 2
+
+
 def test_a_student_that_cannot_be_looked_at_hides_no_other(
     planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -662,6 +705,39 @@ def test_a_teacher_counts_in_the_memory_that_a_training_takes(planted: Planted) 
     planted.student_is(method="topk_kd", teacher=None)
     planted.values["traces"]["logprobs"] = 16
     assert found(planted, "memory") == []
+
+
+def test_less_memory_is_taken_by_what_a_student_does_not_have_yet(planted: Planted) -> None:
+    def grow(place: Path) -> None:
+        (place / "model.safetensors").unlink()
+        config = json.loads((place / "config.json").read_text())
+        (place / "config.json").write_text(json.dumps(config | HUGE))
+
+    huge = str(planted.models.changed("huge-teacher", grow))
+    planted.student_is(base=huge)
+    (whole,) = found(planted, "memory")
+    assert whole.remedy.endswith("students.0.lora={}'")
+    planted.student_is(lora={"r": 4})
+    (adapted,) = found(planted, "memory")
+    assert adapted.remedy.endswith("--set students.0.max_length=200")
+    planted.student_is(base=None, lora=None)
+    more_than_the_machine(planted)
+    (scratch,) = found(planted, "memory")
+    assert scratch.remedy.endswith("--set students.0.max_length=200")
+    assert "lora" not in scratch.text
+
+
+def test_what_is_not_here_is_said_to_be_unseen(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    planted.teacher_is(Path("org/nowhere"))
+    examined = list(examine(planted.run(), ["files", "tokens"]))
+    assert {one.whose for one in examined if one.is_out_of_reach} == {
+        "[traces] teacher org/nowhere"
+    }
+    value = doctoring.as_value(examined, [], "", 1.0, "small.toml")
+    assert value["not_here"] == ["[traces] teacher org/nowhere"]
 
 
 def test_weights_beyond_the_memory_of_this_machine_are_not_loaded(planted: Planted) -> None:

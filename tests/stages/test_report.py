@@ -21,6 +21,7 @@ from reasondistill.config import ReportSettings
 from reasondistill.errors import StageError
 from reasondistill.grading import GradingPool
 from reasondistill.records import Score, Student, SuspectGold, Trace
+from reasondistill.runs.figures import seconds_spent
 from reasondistill.runs.store import read_manifest, read_records, write_manifest, write_records
 from reasondistill.stages import evals
 from reasondistill.stages.report import plots, run_report
@@ -287,6 +288,21 @@ def test_speed_is_tokens_by_working_seconds(report: Path) -> None:
         if line.startswith("| 2-traces | 3 min 32 s")
     )
     assert row.endswith(f"{manifest.figures['tokens'] / 200:,.0f} |")
+
+
+def test_the_time_of_a_stage_is_that_of_all_its_sittings(tmp_path: Path) -> None:
+    run = fake_run(tmp_path)
+    manifest = read_manifest(run / "2-traces")
+    assert manifest is not None
+    # Its own seconds are those of the last sitting, its figures' those of all.
+    figures = manifest.figures | {"load_seconds": 6.0}
+    write_manifest(run / "2-traces", replace(manifest, seconds=12.0, figures=figures))
+    report = make(run)
+    assert "| 2-traces | 3 min 26 s" in (report / "report.md").read_text()
+    rows = json.loads((report / "report.json").read_text())["stages"]
+    assert [row["seconds"] for row in rows if row["stage"] == "2-traces"] == [206.0]
+    shared = manifest.figures | {"workers": 3}
+    assert seconds_spent(replace(manifest, seconds=80.0, figures=shared)) == 80.0
 
 
 # ---- samples that failed

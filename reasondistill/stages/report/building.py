@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reasondistill.records import Score
+from reasondistill.runs.figures import seconds_spent
 from reasondistill.stages.report import evidence, forecast_check, methods, wording
 from reasondistill.stages.report.content import (
     FunnelRow,
@@ -75,7 +76,7 @@ def _stage_row(stage: Stage) -> StageRow:
         counts=manifest.counts,
         dropped=manifest.dropped,
         figures=manifest.figures,
-        seconds=manifest.seconds,
+        seconds=seconds_spent(manifest),
         environment=manifest.environment,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from reasondistill.durations import duration
 from reasondistill.records import VARIANT, Range
-from reasondistill.runs.figures import WorkFigures
+from reasondistill.runs.figures import WorkFigures, seconds_spent
 from reasondistill.runs.store import Manifest
 from reasondistill.stages.report.content import CheckedForecast, ForecastFact
 from reasondistill.stages.report.facts import (
@@ -63,7 +63,7 @@ def checked_numbers(facts: Facts) -> list[CheckedNumber]:
         if not manifests or any(manifest.status != "complete" for manifest in manifests):
             continue
         if stage.wall_hours is not None:
-            seconds = sum(_seconds(manifest) for manifest in manifests)
+            seconds = sum(seconds_spent(manifest) for manifest in manifests)
             numbers.append(_compared(stage.stage, "seconds", stage.wall_hours, seconds, unit=3600))
         tokens = sum(WorkFigures.of(manifest).worked_tokens for manifest in manifests)
         if stage.tokens is not None and tokens:
@@ -113,16 +113,6 @@ def _held(manifest: Manifest) -> float:
     """The most bytes of memory that a stage held, on its GPU where a training has one."""
     of_training = WorkFigures.of(manifest).peak_memory_gib
     return (of_training or manifest.peak_memory_gib) * 2**30
-
-
-def _seconds(manifest: Manifest) -> float:
-    """Seconds of all sessions: the figures of a resumed stage hold what the earlier sessions took;
-    workers side by side share their time.
-    """
-    figures = WorkFigures.of(manifest)
-    if figures.workers > 1:
-        return manifest.seconds
-    return max(manifest.seconds, figures.seconds + figures.load_seconds)
 
 
 # ---- table and note ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from reasondistill.runs.figures import (
     VerdictsFigures,
     WorkFigures,
     cost_of_verified,
+    seconds_spent,
 )
 from reasondistill.runs.layout import LEAKS_MARKDOWN
 from reasondistill.runs.missing import REFUSED, in_brackets
@@ -496,7 +497,7 @@ def _timing(name: str, manifests: Sequence[Manifest]) -> Timing:
         tokens += figures.worked_tokens
         work_seconds += figures.seconds
         is_known = manifest.status == "complete" or manifest.seconds > 0
-        times.append(manifest.seconds if is_known else None)
+        times.append(seconds_spent(manifest) if is_known else None)
     tokens_per_s = None
     if tokens and work_seconds:
         tokens_per_s = tokens / work_seconds

@@ -22,6 +22,7 @@ from reasondistill.models.weights import read_config
 from reasondistill.runs.memory import memory_allowed
 from reasondistill.stages.students.cases import StudentCase
 from reasondistill.stages.students.footprint import (
+    can_take_an_adapter,
     device_here,
     gib,
     memory_words,
@@ -308,7 +309,10 @@ def memory_is_enough(case: StudentCase) -> Iterator[Fault]:
         f"[students] {case.student.name}: training it takes {memory_words(plan)}{beside}, and "
         f"there are {gib(room)} here. Less is taken by: {ways_to_less(case.student, case.train)}."
     )
-    yield Fault(fault, _set(case, "lora", "{}"), stops=False)
+    less = _set(case, "max_length", str(max(1, case.student.max_length // 2)))
+    if can_take_an_adapter(case.student):
+        less = _set(case, "lora", "{}")
+    yield Fault(fault, less, stops=False)
 
 
 def teacher_memory(teacher: SampledModel | None) -> float:
@@ -420,10 +424,10 @@ def packed_rows_stay_apart(case: StudentCase) -> Found | None:
 
 
 def _can_load(case: StudentCase) -> bool:
-    """Whether there are weights here to be loaded, or a shape to make them from, and they go into
-    memory.
+    """Whether there are weights here that nobody has looked at yet, or a shape to make them from,
+    and they go into memory.
     """
-    if case.tokenizer is None or not _goes_in(start_shape(case.student)):
+    if case.weights_are_known or case.tokenizer is None or not _goes_in(start_shape(case.student)):
         return False
     return case.student.architecture is not None or case.config is not None
 

@@ -13,7 +13,13 @@ from typing import Any
 
 from reasondistill.config import SampledModel, StudentSettings, TrainSettings
 from reasondistill.errors import ReasonDistillError
-from reasondistill.models.at_hand import config_of, is_at_hand, loaded_tokenizer, tokenizer_of
+from reasondistill.models.at_hand import (
+    config_of,
+    is_at_hand,
+    is_out_of_reach,
+    loaded_tokenizer,
+    tokenizer_of,
+)
 from reasondistill.models.prompts import NamedPrompt
 from reasondistill.records import Example
 from reasondistill.stages.students.batch import Batch, batch_of
@@ -31,7 +37,7 @@ class StudentCase:
     `examples` are some of those that it learns from (`are_all`: every one of them), or stand-ins
     where there are none yet (not `are_real`). `thinks` says whether its teacher may write
     reasoning. `teacher` is whose distributions it learns, `is_local` whether it is trained on this
-    machine.
+    machine. `weights_are_known`: those of another one were looked at, which starts as it does.
     """
 
     key: str
@@ -46,6 +52,7 @@ class StudentCase:
     snapshots: int = 0
     teacher: SampledModel | None = None
     is_local: bool = True
+    weights_are_known: bool = False
 
     @property
     def whose(self) -> str:
@@ -75,6 +82,12 @@ class StudentCase:
         if source is None:
             return bool(self.examples) and find_spec("transformers") is not None
         return is_at_hand(source, self.student.revision)
+
+    @cached_property
+    def is_out_of_reach(self) -> bool:
+        """Whether the hub would have to answer for its tokenizer, and does not."""
+        source = self._tokenizer_source
+        return source is not None and is_out_of_reach(source, self.student.revision)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -158,3 +171,9 @@ class StudentCase:
 
         disable_progress_bar()
         return load_start(self.student, self.tokenizer, self.rows)
+
+    @property
+    def were_weights_looked_at(self) -> bool:
+        """Whether checks have loaded its weights, and had rows to try them with."""
+        is_loaded = "model" in vars(self)  # where a cached property keeps what it has made
+        return is_loaded and bool(self.rows)

@@ -283,6 +283,11 @@ def ways_to_less(student: StudentSettings, settings: TrainSettings) -> str:
     return "; ".join(ways)
 
 
+def can_take_an_adapter(student: StudentSettings) -> bool:
+    """Whether `lora` would lower what its training takes: it has none, and a base to adapt."""
+    return student.lora is None and student.base is not None
+
+
 def _ways(student: StudentSettings, settings: TrainSettings) -> Iterator[str]:
     if settings.micro_batch_size > 1:
         fewer = max(1, settings.micro_batch_size // 2)
@@ -295,10 +300,10 @@ def _ways(student: StudentSettings, settings: TrainSettings) -> Iterator[str]:
     if settings.processes > 1 and settings.strategy == "ddp":
         yield "[train] strategy = 'fsdp2' there, which splits the model over the processes"
     yield f"max_length below {student.max_length} (longer rows are then left out)"
-    if student.lora is None:
+    if can_take_an_adapter(student):
         yield "lora = {}, which trains an adapter and not the model"
-        if student.optimizer == "adamw":
-            yield "optimizer = 'muon' (5 bytes a parameter in the place of 8)"
+    if student.lora is None and student.optimizer == "adamw":
+        yield "optimizer = 'muon' (5 bytes a parameter in the place of 8)"
 
 
 # ---- room on disk --------------------------------------------------------------------------------
